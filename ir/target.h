@@ -1,0 +1,18 @@
+/* target.h - what passes may know of a target: data only. The rows are in codegen/targets.def. */
+#ifndef DLC_TARGET_H
+#define DLC_TARGET_H
+
+#include "base.h"
+
+typedef struct Target {
+  const char *name;                /* "x86-64-v4", "host" ... as --cpu takes it */
+  const char *triple, *cpu, *features;   /* for LLVM */
+  int vector_bits;                 /* of the widest register worth using */
+  int vector_regs;
+  bool fma;
+  int64_t l1_bytes, l2_bytes, l3_bytes;
+} Target;
+
+static inline int target_lanes(const Target *t, int bits) { return t->vector_bits / bits; }
+
+#endif

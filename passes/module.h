@@ -1,0 +1,54 @@
+/* module.h - one model on its way through the pipeline, and the passes over it (passes.def gives their order). */
+#ifndef DLC_MODULE_H
+#define DLC_MODULE_H
+
+#include "../ir/graph.h"
+#include "../ir/op.h"
+#include "../ir/stmt.h"
+#include "../ir/target.h"
+
+typedef struct { const char *name; int64_t min, max; } DimBound;         /* --dim N=4 (min == max) or N=1..32 */
+typedef struct { const char *input; const char *dims; } ShapeOption;     /* --shape x=1x3x224x224 */
+
+typedef struct Options {
+  const char *model, *output;      /* paths */
+  const char *name;                /* prefix of the exported names; NULL: from the output's file name */
+  const char *cpu;                 /* row of targets.def; NULL = host */
+  int threads;                     /* default number at run time; 0 = the affinity mask */
+  int jobs;                        /* compile threads; 0 = all cores */
+  VEC(DimBound) dims;
+  VEC(ShapeOption) shapes;
+  const char *dump_ir;             /* NULL, "-" for stderr, or a folder; dump_passes NULL = all */
+  const char *dump_passes;         /* "simplify,lower" */
+  const char *stop_after;          /* name of a pass; its text goes to stdout */
+  const char *emit;                /* "so" (default), "obj", "ll", "asm", "graph", "tir" */
+  bool fp32_strict;                /* --fp32=strict: no algorithm that changes rounding beyond reassociation */
+  bool explain, time_passes;
+  int verbose;                     /* -v count; -1 quiet */
+  void (*progress)(void *user, const char *stage, double fraction, const char *detail);  /* may be NULL; called from one thread */
+  void *progress_user;
+} Options;
+
+/* Runs a kernel natively on this machine (packing and folding of what is too large for the interpreter); set by frontend/compile.c,
+ * NULL where no host code generator is linked in: then kernel_run serves. params in kernel order, constant dims only. */
+typedef struct Module Module;
+typedef bool HostRun(Module *m, const Kernel *k, void *const *params);
+
+struct Module {
+  Ctx *c;
+  const Options *opt;
+  const Target *target;
+  HostRun *host_run;
+  Graph *graph;
+  VEC(Kernel *) kernels;           /* distinct ones, in order of first use */
+  Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
+  Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
+  VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set, data packed */
+  int64_t weight_bytes, scratch_bytes;
+  Str notes;                       /* --explain */
+  int folded, fused;               /* counts for the summary line */
+};
+
+void pipeline_run(Module *m);      /* pipeline.c: every row of passes.def in order, verified, timed, dumped */
+
+#endif
