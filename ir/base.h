@@ -40,6 +40,7 @@ void *ctx_copy(Ctx *c, const void *from, size_t bytes);
 char *ctx_printf(Ctx *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *ctx_intern(Ctx *c, const char *s);               /* equal strings give equal pointers */
 const char *ctx_intern_n(Ctx *c, const char *s, size_t n);
+int ctx_serial(Ctx *c);                                      /* 1, 2, 3 ...: ids of what is made in this Ctx (tensors) */
 #define NEW(c, T) ((T *)ctx_alloc(c, sizeof(T)))
 #define NEW_ARRAY(c, T, n) ((T *)ctx_alloc(c, sizeof(T) * (size_t)(n)))
 

@@ -73,21 +73,30 @@ struct Graph {
   VEC(Node *) nodes;               /* topological order */
   VEC(Sym *) dims;                 /* the named dimensions of the model, in order of appearance (top graph) */
   Map names;                       /* interned name -> Tensor*; inner graphs look up through parent */
+  VEC(Graph *) inner;              /* every graph made with this one as its parent */
+  Map suffixes;                    /* graph_tensor: interned name -> last .N that was given out */
 };
 
 Graph *graph_new(Ctx *c, Graph *parent, const char *name);
 Tensor *graph_tensor(Graph *g, const char *name);            /* new, registered; a taken name gets .1, .2 ... */
+void graph_rename(Graph *g, Tensor *t, const char *name);    /* t of g gets the name; another tensor of g that had it gets name.N */
 Tensor *graph_find(Graph *g, const char *name);              /* here, then in the parents; NULL */
 Tensor *graph_const(Graph *g, const char *name, DType t, const int64_t *dims, int rank, const void *bytes);  /* bytes are referenced, not copied */
-Node *graph_node(Graph *g, const Op *op, const char *name, Tensor *const *in, int nin, int nout);  /* appended; out[] fresh; attrs at their defaults */
+/* appended; attrs at their defaults; out[] fresh, named OP.N, all wanted: graph_rename those the model names, and set to NULL
+ * (out[i] = NULL) what is not wanted */
+Node *graph_node(Graph *g, const Op *op, const char *name, Tensor *const *in, int nin, int nout);
 Node *graph_node_before(Graph *g, Node *at, const Op *op, const char *name, Tensor *const *in, int nin, int nout);
 Sym *graph_dim(Graph *g, const char *name);                  /* the named dimension (top graph's list), made at first use: 1 <= d < 2^40 */
-void graph_sort(Graph *g);                                   /* stable topological sort, iterative; diag_fail E0307 names a cycle */
+void graph_sort(Graph *g);                                   /* stable topological sort, iterative; diag_fail E0307 names a cycle; inner graphs too */
+bool graph_returns(const Graph *g, const Tensor *t);         /* t is an output of g or of a graph inside it: in use although no node uses it */
+bool graph_contains(const Graph *g, const Graph *inner);     /* inner is g or stands inside it */
+/* What the node's inner graphs (at any depth) take from outside, each once, in order of use: inputs of the node as much as in[]. */
+int node_captures(Ctx *c, const Node *n, Tensor ***list);
 
 /* the mutators */
 void node_set_input(Node *n, int i, Tensor *t);
 void tensor_replace(Graph *g, Tensor *old, Tensor *by);      /* in all users (inner graphs too) and graph outputs */
-void node_erase(Graph *g, Node *n);                          /* its outputs must be unused */
+void node_erase(Graph *g, Node *n);                          /* its outputs must be unused; takes its inner graphs with it */
 
 /* tensors */
 Tensor *tensor_new(Ctx *c, const char *name, DType t, int rank, Expr *const *shape);      /* outside graphs: stages, buffers */

@@ -50,6 +50,7 @@ Stmt *st_if(Ctx *c, Expr *cond, Stmt *then, Stmt *otherwise);
 Stmt *st_alloc(Ctx *c, Tensor *t, Stmt *body);
 Stmt *st_seq(Ctx *c, Stmt *const *s, int n);                 /* nested SEQs are flattened, NULLs dropped */
 Stmt *st_call(Ctx *c, Kernel *k, Tensor *const *args, int n);
+Stmt *st_barrier(Ctx *c);
 
 const char *stmt_text(Ctx *c, const Stmt *s);
 const char *kernel_text(Ctx *c, const Kernel *k);
