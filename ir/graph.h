@@ -112,7 +112,7 @@ Expr *layout_offset(Ctx *c, const Tensor *t, Expr *const *index);   /* element o
 Expr *layout_elements(Ctx *c, const Tensor *t);              /* size of the storage in elements */
 bool layout_covers(Ctx *c, const Tensor *t, Expr *const *index);    /* index provably within shape plus ring: a padded load needs no guard */
 bool layout_is_plain(const Tensor *t);                       /* row-major without ring */
-const char *layout_text(Ctx *c, const Layout *l);            /* "n,c/16,h,w,c%16 ring h1:1 w1:1" with d0 d1 ... as names; "" if NULL */
+const char *layout_text(Ctx *c, const Layout *l);            /* "d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1" (lo:hi); "" if NULL */
 Layout *layout_parse(Ctx *c, const char *text);
 
 /* text and checks (print.c, parse.c, verify.c) */
