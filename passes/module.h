@@ -40,6 +40,8 @@ struct Module {
   const Target *target;
   HostRun *host_run;
   Graph *graph;
+  struct Body *body;               /* after pass_stages */
+  VEC(Tensor *) states;            /* overwritten while the model runs: the states of loops */
   VEC(Kernel *) kernels;           /* distinct ones, in order of first use */
   Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */

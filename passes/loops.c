@@ -1,0 +1,458 @@
+/* loops.c - makes the loops of a scheduled group: a kernel of the tensor IR.
+ *
+ * Loops are generated from outside in. A split iterator gives one loop per run of its factors, so tails are code of their own with
+ * constant extents and there are no guards. Where the first reduction iterator opens, an accumulator for the data iterators inside
+ * it is made: cleared, updated in the reduction's loops, and read by the stage's expression after them. Loads become fetches at
+ * layout offsets; a padded load (select of bounds checks, load, zero) of a tensor whose ring covers it becomes a plain fetch.
+ */
+#include <stdlib.h>
+
+#include "sched.h"
+
+typedef struct { Tensor *of, *buf; Expr **min; } Local;      /* a stage's tensor held in registers or scratch */
+
+typedef struct {
+  Ctx *c;
+  Sched *s;
+  VEC(Local) locals;
+  int64_t scratch;
+} Gen;
+
+typedef enum { BODY, UPDATE, FINAL } Phase;
+
+typedef struct {
+  Gen *g;
+  StageLoops *l;
+  Local *local;                    /* where the stage writes; NULL: its own tensor */
+  Tensor *acc;
+  int64_t partials;                /* results per element that are combined at the end */
+} Run;
+
+static Stmt *gen_from(Run *r, int pos, Phase phase);
+
+/* ---- values of iterators ---- */
+static Expr *iter_value(Ctx *c, const Iter *it) {
+  if (it->fused) {
+    Expr *f = iter_value(c, it->fused);
+    return ex_binary(c, it->fused_hi ? EX_DIV : EX_MOD, f, it->mate->extent);
+  }
+  if (it->outer) {
+    Expr *o = ex_mul(c, iter_value(c, it->outer), it->run);
+    return ex_add(c, ex_add(c, it->base, o), iter_value(c, it->inner));
+  }
+  return it->value;
+}
+
+/* The largest extent that a leaf can have in any run. */
+static int64_t iter_max(Gen *g, const Iter *it) {
+  int64_t n, f;
+  if (it->extent && ex_is_int(it->extent, &n)) return n;
+  const Iter *p = it->parent;
+  if (!p) return diag_bug(g->c, "iterator %s of unknown extent inside a reduction", it->name), 0;
+  f = p->factor[0];
+  if (it == p->inner) return f;
+  return (iter_max(g, p) + f - 1) / f;
+}
+
+/* ---- expressions ---- */
+typedef struct { Gen *g; Map memo; } Lowerer;
+static Expr *lower(Lowerer *w, Expr *e);
+
+static Local *find_local(Gen *g, const Tensor *t) {
+  for (int i = 0; i < g->locals.n; i++)
+    if (g->locals.v[i].of == t) return &g->locals.v[i];
+  return NULL;
+}
+
+static Expr *fetch(Gen *g, Tensor *t, Expr *const *index) {
+  Ctx *c = g->c;
+  Local *local = find_local(g, t);
+  if (!local) return ex_fetch(c, t, layout_offset(c, t, index));
+  Expr *at[MAX_RANK];
+  for (int i = 0; i < t->rank; i++) at[i] = ex_sub(c, index[i], local->min[i]);
+  return ex_fetch(c, local->buf, layout_offset(c, local->buf, at));
+}
+
+/* Is cond a conjunction of nothing but bounds checks of this load's own indices? */
+static bool checks_bounds_only(Ctx *c, Expr *cond, const Expr *load) {
+  if (cond->op == EX_AND)
+    return checks_bounds_only(c, cond->a[0], load) && checks_bounds_only(c, cond->a[1], load);
+  const Tensor *t = load->u.tensor;
+  for (int i = 0; i < load->n; i++)
+    if (cond == ex_le(c, ex_int(c, 0), load->a[i]) || cond == ex_lt(c, load->a[i], t->shape[i])) return true;
+  return false;
+}
+
+static bool is_zero(const Expr *e) {
+  return ex_is_const(e) && (dtype_is_float((DType)e->dtype) ? e->u.f == 0 : e->u.i == 0);
+}
+
+static Expr *lower_node(Lowerer *w, Expr *e) {
+  Ctx *c = w->g->c;
+  Expr *a[MAX_RANK + 1];
+  if (e->op == EX_SELECT && e->a[1]->op == EX_LOAD && is_zero(e->a[2]) && !find_local(w->g, e->a[1]->u.tensor) &&
+      e->a[1]->u.tensor->layout && layout_covers(c, e->a[1]->u.tensor, e->a[1]->a) &&
+      checks_bounds_only(c, e->a[0], e->a[1]))
+    return lower(w, e->a[1]);
+  if (!e->n) return e;
+  for (int i = 0; i < e->n; i++) a[i] = lower(w, e->a[i]);
+  return e->op == EX_LOAD ? fetch(w->g, e->u.tensor, a) : ex_make(c, e, a);
+}
+
+static Expr *lower(Lowerer *w, Expr *e) {
+  Expr *r = map_get(&w->memo, KEY(e));
+  if (!r) map_set(&w->memo, KEY(e), r = lower_node(w, e));
+  return r;
+}
+
+static Expr *lower_expr(Gen *g, Expr *e) {
+  Lowerer w = {g, map_new(g->c)};
+  return lower(&w, e);
+}
+
+/* An axis of the stage as an expression of the loops that are open; NULL if its own are not. */
+static Expr *axis_value(Ctx *c, const StageLoops *l, int axis) {
+  const Iter *it = l->axes.v[axis];
+  Expr *v = iter_value(c, it);
+  return v && it->origin ? ex_add(c, it->origin, v) : v;
+}
+
+static Expr *at_iters(Run *r, Expr *e) {
+  Ctx *c = r->g->c;
+  Subst s = subst_new(c);
+  for (int i = 0; i < r->l->axes.n; i++) {
+    Expr *v = axis_value(c, r->l, i);
+    if (v) subst_set(&s, r->l->syms[i], v);
+  }
+  return subst_apply(&s, e);
+}
+
+/* Where loops run over a channel tail that only the layout has, the tail holds zero: the condition that an element is real. */
+static Expr *real_element(Run *r) {
+  Ctx *c = r->g->c;
+  const Tensor *t = r->l->stage->out;
+  Expr *ok = NULL;
+  for (int i = 0; t->layout && !r->local && i < t->rank; i++) {
+    Expr *in = ex_lt(c, iter_value(c, r->l->axes.v[i]), t->shape[i]);
+    if (!expr_proves(c, in)) ok = ok ? ex_and(c, ok, in) : in;
+  }
+  return ok;
+}
+
+typedef struct { Ctx *c; bool fits; } Fit;
+static void fits_storage(const Expr *e, void *user) {
+  Fit *f = user;
+  if (e->op != EX_LOAD) return;
+  const Tensor *t = e->u.tensor;
+  for (int d = 0; d < e->n; d++)
+    if (!expr_proves(f->c, ex_lt(f->c, e->a[d], stage_extent(f->c, t, d)))) f->fits = false;
+}
+
+static Expr *guarded(Run *r, Expr *value, Expr *otherwise, bool only_if_unsafe) {
+  Ctx *c = r->g->c;
+  Expr *ok = real_element(r);
+  Fit fit = {c, true};
+  if (ok && only_if_unsafe) expr_visit(value, fits_storage, &fit);
+  return !ok || (only_if_unsafe && fit.fits) ? value : ex_select(c, ok, value, otherwise);
+}
+
+/* ---- leaves ---- */
+static Expr *acc_index(Run *r) {
+  Ctx *c = r->g->c;
+  Expr *e = ex_int(c, 0);
+  for (int i = 0; i < r->l->order.n; i++) {
+    Iter *it = r->l->order.v[i];
+    if (it->stride && it->value) e = ex_add(c, e, ex_mul(c, it->value, ex_int(c, it->stride)));
+  }
+  return e;
+}
+
+static Expr *replace_reduce(Ctx *c, Expr *e, void *user) {
+  Expr **pair = user;
+  return e == pair[0] ? pair[1] : e;
+}
+
+static Stmt *store_result(Run *r, Expr *value) {
+  Ctx *c = r->g->c;
+  Stage *st = r->l->stage;
+  Expr *at[MAX_RANK];
+  Tensor *to = r->local ? r->local->buf : st->out;
+  for (int i = 0; i < st->out->rank; i++) at[i] = iter_value(c, r->l->axes.v[i]);   /* local: from where its part begins */
+  value = guarded(r, value, ex_const(c, st->out->dtype, 0), false);
+  return st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
+}
+
+static Stmt *fresh_loop(Ctx *c, LoopKind kind, const char *name, int64_t n, Stmt *(*body)(Ctx *, Expr *, void *), void *user) {
+  if (n == 1) return body(c, ex_int(c, 0), user);
+  Sym *s = sym_axis(c, SYM_AXIS, name, ex_int(c, n));
+  Stmt *loop = st_for(c, kind, s, s->extent, body(c, s->self, user));
+  loop->lanes = kind == LOOP_VECTOR ? (int)n : 0;
+  return loop;
+}
+
+typedef struct { Tensor *to, *from; Expr *base, *block, *value; int combiner; int64_t lanes; } Fill;
+static Stmt *fill_lane(Ctx *c, Expr *lane, void *user) {
+  Fill *f = user;
+  Expr *at = ex_add(c, f->base, ex_add(c, ex_mul(c, f->block, ex_int(c, f->lanes)), lane));
+  if (f->from) return st_store(c, f->to, ex_int(c, 0), ex_fetch(c, f->from, at), f->combiner);
+  return st_store(c, f->to, at, f->value, -1);
+}
+static Stmt *fill_block(Ctx *c, Expr *block, void *user) {
+  Fill *f = user;
+  f->block = block;
+  return fresh_loop(c, LOOP_VECTOR, "lane", f->lanes, fill_lane, f);
+}
+
+static int64_t vector_lanes(const StageLoops *l) {
+  for (int i = 0; i < l->order.n; i++)
+    if (l->order.v[i]->kind == LOOP_VECTOR && l->order.v[i]->stride == 1) return l->order.v[i]->lanes;
+  return 1;
+}
+
+static Tensor *reg_tensor(Ctx *c, const char *name, DType t, int64_t n) {
+  Expr *shape[] = {ex_int(c, n)};
+  Tensor *r = tensor_new(c, name, t, 1, shape);
+  r->scope = n <= 1024 ? SCOPE_REG : SCOPE_SCRATCH;
+  return r;
+}
+
+static Tensor *alloc_in(Gen *g, Tensor *t) {
+  int64_t n;
+  if (t->scope != SCOPE_SCRATCH) return t;
+  if (!ex_is_int(tensor_elements(g->c, t), &n)) diag_bug(g->c, "scratch of unknown size for %s", t->name);
+  t->offset = ex_int(g->c, g->scratch);
+  g->scratch += round_up(n * dtype_bytes(t->dtype) + 64, 64);
+  return t;
+}
+
+static Stmt *final_leaf(Run *r) {
+  Ctx *c = r->g->c;
+  Stage *st = r->l->stage;
+  DType t = (DType)r->l->reduce->dtype;
+  int how = (int)r->l->reduce->u.i;
+  Expr *index = acc_index(r);
+  if (r->partials == 1) {
+    Expr *pair[] = {r->l->reduce, ex_fetch(c, r->acc, index)};
+    return store_result(r, at_iters(r, expr_map(c, st->body, replace_reduce, pair)));
+  }
+  Tensor *sum = reg_tensor(c, "total", t, 1);
+  Fill f = {sum, r->acc, index, NULL, NULL, how, vector_lanes(r->l)};
+  Expr *pair[] = {r->l->reduce, ex_fetch(c, sum, ex_int(c, 0))};
+  Stmt *parts[] = {st_store(c, sum, ex_int(c, 0), combiner_identity(c, (Combiner)how, t), -1),
+                   fresh_loop(c, LOOP_UNROLL, "part", r->partials / f.lanes, fill_block, &f),
+                   store_result(r, at_iters(r, expr_map(c, st->body, replace_reduce, pair)))};
+  return st_alloc(c, sum, st_seq(c, parts, 3));
+}
+
+static Stmt *leaf(Run *r, Phase phase) {
+  Ctx *c = r->g->c;
+  if (phase == BODY) return store_result(r, at_iters(r, r->l->stage->body));
+  if (phase == FINAL) return final_leaf(r);
+  Expr *red = r->l->reduce;
+  Expr *value = guarded(r, at_iters(r, red->a[0]), combiner_identity(c, (Combiner)red->u.i, (DType)red->dtype), true);
+  return st_store(c, r->acc, acc_index(r), lower_expr(r->g, value), (int)red->u.i);
+}
+
+/* ---- reductions ---- */
+static Stmt *gen_reduction(Run *r, int pos) {
+  Ctx *c = r->g->c;
+  StageLoops *l = r->l;
+  int64_t n = 1;
+  r->partials = 1;
+  for (int partial = 1; partial >= 0; partial--)             /* partial results of an element lie side by side */
+    for (int i = l->order.n - 1; i >= 0; i--) {
+      Iter *it = l->order.v[i];
+      if (it->reduce ? it->partial != partial || !partial : partial) continue;
+      it->stride = i < pos ? 0 : n;
+      if (i < pos) continue;
+      int64_t extent = it->kind == LOOP_VECTOR ? it->lanes : iter_max(r->g, it);
+      n *= extent;
+      if (it->reduce) r->partials *= extent;
+    }
+  DType t = (DType)l->reduce->dtype;
+  r->acc = alloc_in(r->g, reg_tensor(c, "acc", t, n));
+  Fill clear = {r->acc, NULL, ex_int(c, 0), NULL, combiner_identity(c, (Combiner)l->reduce->u.i, t), -1, vector_lanes(l)};
+  Stmt *parts[] = {fresh_loop(c, r->acc->scope == SCOPE_REG ? LOOP_UNROLL : LOOP_SERIAL, "clear", n / clear.lanes, fill_block, &clear),
+                   gen_from(r, pos, UPDATE), gen_from(r, pos, FINAL)};
+  for (int i = 0; i < l->order.n; i++) l->order.v[i]->stride = 0;
+  return st_alloc(c, r->acc, st_seq(c, parts, 3));
+}
+
+/* ---- stages computed inside a loop of the root ---- */
+static Stmt *gen_stage(Gen *g, StageLoops *l);
+
+typedef struct { const Tensor *t; Expr *load; bool differ; } FindLoad;
+static void find_load(const Expr *e, void *user) {
+  FindLoad *f = user;
+  if (e->op != EX_LOAD || e->u.tensor != f->t) return;
+  f->differ |= f->load && f->load != e;
+  f->load = (Expr *)e;
+}
+
+/* Where the reader's load of t stands in dimension d; NULL if it moves with loops that are not open. */
+static Expr *fixed_index(Gen *g, const StageLoops *reader, const Expr *load, int d) {
+  Ctx *c = g->c;
+  Local *local = find_local(g, reader->stage->out);
+  Subst s = subst_new(c);
+  for (int i = 0; i < reader->axes.n; i++) {
+    if (!expr_uses(load->a[d], reader->syms[i])) continue;
+    Expr *v = local ? (i < local->of->rank && ex_equals_int(local->buf->shape[i], 1) ? local->min[i] : NULL)
+                    : axis_value(c, reader, i);
+    if (!v) return NULL;
+    subst_set(&s, reader->syms[i], v);
+  }
+  return subst_apply(&s, load->a[d]);
+}
+
+/* The part of the stage's tensor that its readers need while the loops open now stand: per dimension the one element where no index
+ * moves and all readers agree, else all of it. */
+static Local make_local(Gen *g, StageLoops *l) {
+  Ctx *c = g->c;
+  Tensor *t = l->stage->out;
+  Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
+  bool first = true;
+  for (int i = 0; i < g->s->stages.n; i++) {
+    StageLoops *reader = g->s->stages.v[i];
+    FindLoad f = {t, NULL, false};
+    expr_visit(reader->stage->body, find_load, &f);
+    if (!f.load) continue;
+    for (int d = 0; d < t->rank; d++) {
+      Expr *at = f.differ ? NULL : fixed_index(g, reader, f.load, d);
+      bool same = at && (first || (min[d] == at && ex_equals_int(extent[d], 1)));
+      min[d] = same ? at : ex_int(c, 0);
+      extent[d] = same ? ex_int(c, 1) : t->shape[d];
+    }
+    first = false;
+  }
+  Tensor *buf = tensor_new(c, t->name, t->dtype, t->rank, extent);
+  buf->scope = ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
+  return (Local){t, alloc_in(g, buf), min};
+}
+
+/* Parts are found from the readers back, then computed in order. */
+static Stmt *with_inner_stages(Run *r, const Iter *it, int pos, Phase phase) {
+  Gen *g = r->g;
+  Ctx *c = g->c;
+  VEC(Stmt *) seq = {0};
+  int first = g->locals.n, last = g->s->stages.n - 1;
+  for (int i = last - 1; i >= 0; i--)
+    if (g->s->stages.v[i]->at == it) vec_push(c, &g->locals, make_local(g, g->s->stages.v[i]));
+  for (int i = 0; i < last; i++)
+    if (g->s->stages.v[i]->at == it) vec_push(c, &seq, gen_stage(g, g->s->stages.v[i]));
+  vec_push(c, &seq, gen_from(r, pos + 1, phase));
+  Stmt *s = st_seq(c, seq.v, seq.n);
+  for (int i = g->locals.n - 1; i >= first; i--) s = st_alloc(c, g->locals.v[i].buf, s);
+  g->locals.n = first;
+  return s;
+}
+
+/* ---- loops ---- */
+static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
+  Ctx *c = r->g->c;
+  Iter *it = r->l->order.v[pos], *p = it->parent;
+  bool loop = !ex_equals_int(count, 1);
+  Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, count) : NULL;
+  it->value = loop ? s->self : ex_int(c, 0);
+  if (p && p->chunk && it == p->outer)
+    p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
+  bool root = r->l == sched_root(r->g->s) && phase != FINAL;
+  Stmt *body = root ? with_inner_stages(r, it, pos, phase) : gen_from(r, pos + 1, phase);
+  it->value = NULL;
+  if (!loop) return body;
+  Stmt *f = st_for(c, it->kind, s, count, body);
+  f->lanes = it->lanes;
+  return f;
+}
+
+static Stmt *gen_runs(Run *r, int pos, Phase phase) {
+  Ctx *c = r->g->c;
+  Iter *p = r->l->order.v[pos]->parent;
+  VEC(Stmt *) seq = {0};
+  Expr *rest = p->extent;
+  p->base = ex_int(c, 0);
+  for (int i = 0; i <= p->nfactors && !ex_equals_int(rest, 0); i++) {
+    bool last = i == p->nfactors;
+    int64_t one;
+    Expr *run = last ? rest : ex_int(c, p->factor[i]);
+    Expr *count = !last ? ex_div(c, rest, run) : ex_is_int(rest, &one) ? ex_int(c, 1) : ex_min(c, rest, ex_int(c, 1));
+    if (ex_equals_int(count, 0)) continue;
+    p->run = p->inner->extent = run;
+    Expr *done = ex_mul(c, count, run);
+    vec_push(c, &seq, bind(r, pos, phase, count));
+    p->base = ex_add(c, p->base, done);
+    rest = last ? ex_int(c, 0) : p->factor[i] == 1 ? ex_int(c, 0) : ex_sub(c, rest, done);
+  }
+  p->base = p->run = p->inner->extent = NULL;
+  return st_seq(c, seq.v, seq.n);
+}
+
+static Stmt *gen_from(Run *r, int pos, Phase phase) {
+  Ctx *c = r->g->c;
+  StageLoops *l = r->l;
+  if (pos == l->order.n) return leaf(r, phase);
+  Iter *it = l->order.v[pos], *p = it->parent;
+  if (phase == BODY && it->reduce) return gen_reduction(r, pos);
+  if (phase == FINAL && it->reduce) return gen_from(r, pos + 1, phase);
+  if (!p || it != p->outer) return bind(r, pos, phase, it->extent);
+  if (!p->chunk) return gen_runs(r, pos, phase);
+  p->base = ex_int(c, 0);
+  p->run = ex_int(c, p->factor[0]);
+  Stmt *s = bind(r, pos, phase, ex_ceil_div(c, p->extent, p->factor[0]));
+  p->base = p->run = p->inner->extent = NULL;
+  return s;
+}
+
+static Stmt *gen_stage(Gen *g, StageLoops *l) {
+  Run r = {.g = g, .l = l, .local = find_local(g, l->stage->out), .partials = 1};
+  const Tensor *out = l->stage->out;
+  for (int i = 0; r.local && i < out->rank; i++) {
+    l->axes.v[i]->extent = r.local->buf->shape[i];
+    l->axes.v[i]->origin = r.local->min[i];
+  }
+  return gen_from(&r, 0, BODY);
+}
+
+/* ---- the kernel around the loops ---- */
+typedef struct { Ctx *c; Kernel *k; VEC(Tensor *) params; VEC(bool) writes; } Signature;
+
+static void add_param(Signature *s, Tensor *t, bool write) {
+  if (t->scope == SCOPE_REG || t->scope == SCOPE_SCRATCH) return;
+  for (int i = 0; i < s->params.n; i++)
+    if (s->params.v[i] == t) { s->writes.v[i] |= write; return; }
+  vec_push(s->c, &s->params, t);
+  vec_push(s->c, &s->writes, write);
+}
+
+static void add_expr(const Expr *e, void *user) {
+  Signature *s = user;
+  if (e->op == EX_FETCH) add_param(s, e->u.tensor, false);
+  if (e->op != EX_SYM || e->u.sym->kind != SYM_DIM) return;
+  for (int i = 0; i < s->k->dims.n; i++)
+    if (s->k->dims.v[i] == e->u.sym) return;
+  vec_push(s->c, &s->k->dims, e->u.sym);
+}
+
+static void add_stmt(Signature *s, const Stmt *st) {
+  if (st->op == ST_STORE) add_param(s, st->tensor, true);
+  if (st->extent) expr_visit(st->extent, add_expr, s);
+  if (st->index) expr_visit(st->index, add_expr, s);
+  if (st->value) expr_visit(st->value, add_expr, s);
+  for (int i = 0; i < st->n; i++)
+    if (st->body[i]) add_stmt(s, st->body[i]);
+}
+
+Kernel *sched_kernel(Sched *s, const char *name) {
+  Ctx *c = s->c;
+  Gen g = {.c = c, .s = s};
+  Kernel *k = NEW(c, Kernel);
+  k->name = ctx_intern(c, name);
+  k->body = gen_stage(&g, sched_root(s));
+  Signature sig = {.c = c, .k = k};
+  add_stmt(&sig, k->body);
+  k->params = sig.params.v;
+  k->nparams = sig.params.n;
+  k->writes = sig.writes.v;
+  k->scratch_bytes = g.scratch;
+  k->source = s->group->source;
+  return k;
+}

@@ -1,0 +1,15 @@
+/* passes.h - the passes that work on stages and kernels, in pipeline order. */
+#ifndef DLC_PASSES_H
+#define DLC_PASSES_H
+
+#include "module.h"
+
+void pass_simplify(Module *m);     /* simplify.c: inference, folding, rewrite rules, CSE, DCE to a fixed point */
+void pass_stages(Module *m);       /* stages.c: nodes -> stages of computes */
+void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the whole model */
+void pass_fuse(Module *m);         /* fuse.c: which stages share a kernel */
+void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */
+void pass_weights(Module *m);      /* weights.c: constants stored as their kernels read them */
+void pass_memplan(Module *m);      /* memplan.c: where every tensor lives */
+
+#endif

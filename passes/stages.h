@@ -1,0 +1,39 @@
+/* stages.h - a graph as the stages of its computes, the form that fusion, layout and lowering work on.
+ *
+ * pass_stages turns every node into the stages op_compute gives; If and Scan become items with bodies of their own. Fusion
+ * then substitutes producers into consumers (fuse.c), which leaves one Group per kernel.
+ */
+#ifndef DLC_STAGES_H
+#define DLC_STAGES_H
+
+#include "module.h"
+
+/* Stages computed together by one kernel. The last one is the root and writes a tensor that others read; the stages before
+ * it are needed by later ones of the group only and live in registers or the thread's scratch. */
+typedef struct Group { VEC(Stage *) stages; const char *source; } Group;
+
+typedef struct Body Body;
+typedef enum { ITEM_GROUP, ITEM_IF, ITEM_LOOP } ItemKind;
+typedef struct Item {
+  ItemKind kind;
+  Group *group;
+  Tensor *cond;                    /* IF: a bool of one element */
+  Body *body[2];                   /* IF: then, else; LOOP: [0] */
+  Sym *counter;                    /* LOOP: for counter < trips */
+  Expr *trips;
+} Item;
+struct Body { VEC(Item *) items; };
+
+static inline Stage *group_root(const Group *g) { return g->stages.v[g->stages.n - 1]; }
+
+/* Calls f for every group of the body and the bodies inside it, in program order. */
+void body_each_group(Body *b, void (*f)(Group *g, void *user), void *user);
+
+/* The tensors that an expression loads, each once, in order of first appearance. */
+typedef struct { Ctx *c; VEC(Tensor *) list; } TensorList;
+void expr_tensors(TensorList *out, const Expr *e);
+
+/* The single EX_REDUCE that a stage's body contains; NULL if none. Stages never hold two. */
+Expr *stage_reduce(const Expr *body);
+
+#endif
