@@ -28,9 +28,16 @@ struct Expr {
   uint16_t n;                      /* operands in a[] */
   uint32_t id;                     /* order of creation: the deterministic order for sorting */
   uint32_t hash;
+  uint32_t size;                   /* nodes when written out as a tree, saturating: how far sharing matters */
+  uint32_t flags;                  /* EXPR_... */
+  uint32_t syms;                   /* bit id % 32 of each symbol used: a quick "does not use" */
   union { int64_t i; double f; Sym *sym; Tensor *tensor; } u;
   Expr *a[];
 };
+
+/* EXPR_INDEX: i64 or bool, of symbols and constants only. Such index arithmetic is taken not to overflow (sizes are checked where
+ * they enter); arithmetic on data wraps, and is rewritten only where that is exact. */
+enum { EXPR_INDEX = 1, EXPR_AXIS = 2 /* uses a SYM_AXIS or SYM_REDUCE */, EXPR_LOAD = 4 /* a load or fetch */, EXPR_REDUCES = 8 };
 
 /* A named integer: a dimension, a loop variable, a reduction axis. Its range is fixed when it is made. */
 typedef enum { SYM_DIM, SYM_AXIS, SYM_REDUCE } SymKind;
