@@ -27,6 +27,8 @@ struct Stmt {
   int combiner;                    /* STORE: -1 plain */
   Kernel *kernel;                  /* CALL */
   Tensor **args;
+  Sym **dims;                      /* CALL: this call's symbols, in kernel->dims order */
+  const char *source;              /* CALL: the ONNX node it came from */
   int n;
   Stmt **body;
 };

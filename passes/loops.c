@@ -441,17 +441,21 @@ static void add_stmt(Signature *s, const Stmt *st) {
     if (st->body[i]) add_stmt(s, st->body[i]);
 }
 
-Kernel *sched_kernel(Sched *s, const char *name) {
-  Ctx *c = s->c;
-  Gen g = {.c = c, .s = s};
+Kernel *kernel_of(Ctx *c, const char *name, Stmt *body) {
   Kernel *k = NEW(c, Kernel);
   k->name = ctx_intern(c, name);
-  k->body = gen_stage(&g, sched_root(s));
+  k->body = body;
   Signature sig = {.c = c, .k = k};
-  add_stmt(&sig, k->body);
+  add_stmt(&sig, body);
   k->params = sig.params.v;
   k->nparams = sig.params.n;
   k->writes = sig.writes.v;
+  return k;
+}
+
+Kernel *sched_kernel(Sched *s, const char *name) {
+  Gen g = {.c = s->c, .s = s};
+  Kernel *k = kernel_of(s->c, name, gen_stage(&g, sched_root(s)));
   k->scratch_bytes = g.scratch;
   k->source = s->group->source;
   return k;

@@ -39,6 +39,8 @@ struct Module {
   const Options *opt;
   const Target *target;
   HostRun *host_run;
+  /* Chooses a schedule for a group and makes its kernel (codegen/sched_rules.c); may give constants other layouts. */
+  Kernel *(*schedule)(Module *m, struct Group *g, const char *name);
   Graph *graph;
   struct Body *body;               /* after pass_stages */
   VEC(Tensor *) states;            /* overwritten while the model runs: the states of loops */

@@ -62,5 +62,6 @@ Expr *stage_extent(Ctx *c, const Tensor *t, int d);          /* how far loops ov
 
 /* Loops for the group under the schedule. Loads and stores become fetches at layout offsets; the result passes kernel_verify. */
 Kernel *sched_kernel(Sched *s, const char *name);
+Kernel *kernel_of(Ctx *c, const char *name, Stmt *body);     /* a kernel around loops: parameters and dims found in them */
 
 #endif

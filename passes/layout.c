@@ -1,0 +1,188 @@
+/* layout.c - pass_layout: an index map per tensor, for the whole model.
+ *
+ * Feature maps that convolutions make are stored NCHWc: channels split by the vector width, the block innermost; element-wise and window
+ * stages that read such a map the same way follow. A tensor that is read with zero padding gets a ring of zeros as wide as its readers
+ * need, so that padded loads become plain ones; a model input gets a ringed copy. Everything else stays row-major.
+ */
+#include "passes.h"
+#include "stages.h"
+
+typedef struct { Module *m; Ctx *c; Body *body; Map ringed; VEC(Tensor *) list; } Planner;
+
+static Layout *layout_of(Ctx *c, Tensor *t) {
+  if (t->layout) return t->layout;
+  Layout *l = NEW(c, Layout);
+  for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, 0};
+  return t->layout = l;
+}
+
+static bool is_blocked(const Tensor *t) { return t->layout && t->layout->n > t->rank; }
+
+static void block_channels(Ctx *c, Tensor *t, int lanes) {
+  Layout *l = layout_of(c, t);
+  l->part[1].div = lanes;
+  l->part[l->n++] = (LayoutPart){1, 1, lanes};
+}
+
+static bool is_state(const Module *m, const Tensor *t) {
+  for (int i = 0; i < m->states.n; i++)
+    if (m->states.v[i] == t) return true;
+  return false;
+}
+
+/* ---- which maps are blocked ---- */
+typedef struct { const Stage *st; bool weights, map, same_channel; } Roles;
+static void find_roles(const Expr *e, void *user) {
+  Roles *r = user;
+  if (e->op != EX_LOAD) return;
+  const Stage *st = r->st;
+  const Tensor *t = e->u.tensor;
+  bool channel = false, spatial = false;
+  for (int d = 0; d < e->n; d++) {
+    channel |= expr_uses(e->a[d], st->axes[1]);
+    for (int i = 2; i < st->out->rank; i++) spatial |= expr_uses(e->a[d], st->axes[i]);
+  }
+  r->weights |= t->data && channel;
+  r->map |= !t->data && t->rank == st->out->rank && spatial;
+  r->same_channel |= is_blocked(t) && t->rank == st->out->rank && e->a[1] == st->axes[1]->self;
+}
+
+static bool wants_blocks(Module *m, const Stage *st, int lanes) {
+  const Tensor *t = st->out;
+  int64_t channels;
+  if (t->rank < 3 || t->rank > 5 || t->dtype != DT_F32 || is_state(m, t)) return false;
+  if (!ex_is_int(t->shape[1], &channels) || channels * 2 < lanes || st->axes[1]->kind == SYM_DIM) return false;
+  Roles r = {.st = st};
+  Expr *red = stage_reduce(st->body);
+  expr_visit(st->body, find_roles, &r);
+  return r.same_channel || (red && red->u.i == RED_SUM && red->a[0]->op == EX_MUL && r.weights && r.map);
+}
+
+/* A model output is row-major: a blocked map is made first and copied. */
+static void split_output(Planner *p, Body *b, int item) {
+  Ctx *c = p->c;
+  Group *g = b->items.v[item]->group;
+  Stage *st = group_root(g), *copy = NEW(c, Stage);
+  Tensor *map = tensor_new(c, ctx_printf(c, "%s.map", st->out->name), st->out->dtype, st->out->rank, st->out->shape);
+  Expr *at[MAX_RANK];
+  copy->out = st->out;
+  copy->axes = NEW_ARRAY(c, Sym *, map->rank);
+  for (int d = 0; d < map->rank; d++) at[d] = (copy->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), map->shape[d]))->self;
+  copy->body = ex_load(c, map, at, map->rank);
+  st->out = map;
+  Item *it = NEW(c, Item);
+  it->kind = ITEM_GROUP;
+  it->group = NEW(c, Group);
+  it->group->source = g->source;
+  vec_push(c, &it->group->stages, copy);
+  vec_push(c, &b->items, it);
+  memmove(&b->items.v[item + 2], &b->items.v[item + 1], sizeof(Item *) * (size_t)(b->items.n - item - 2));
+  b->items.v[item + 1] = it;
+}
+
+static void choose_blocks(Planner *p, Body *b, int lanes) {
+  for (int i = 0; i < b->items.n; i++) {
+    Item *it = b->items.v[i];
+    for (int k = 0; k < 2; k++)
+      if (it->body[k]) choose_blocks(p, it->body[k], lanes);
+    if (it->kind != ITEM_GROUP || it->group->stages.n > 1) continue;
+    Stage *st = group_root(it->group);
+    if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
+    if (st->out->scope == SCOPE_OUTPUT) {
+      if (!stage_reduce(st->body)) continue;
+      split_output(p, b, i);
+    }
+    block_channels(p->c, st->out, lanes);
+  }
+}
+
+/* ---- rings ---- */
+enum { RING_MAX = 64 };
+
+static bool bounds_of(Ctx *c, const Expr *cond, const Expr *load) {
+  if (cond->op == EX_AND) return bounds_of(c, cond->a[0], load) && bounds_of(c, cond->a[1], load);
+  for (int d = 0; d < load->n; d++)
+    if (cond == ex_le(c, ex_int(c, 0), load->a[d]) || cond == ex_lt(c, load->a[d], load->u.tensor->shape[d])) return true;
+  return false;
+}
+
+static bool is_padded_load(Ctx *c, const Expr *e) {
+  return e->op == EX_SELECT && e->a[1]->op == EX_LOAD && ex_is_const(e->a[2]) && dtype_is_float((DType)e->dtype) &&
+         e->a[2]->u.f == 0 && bounds_of(c, e->a[0], e->a[1]);
+}
+
+static bool ring_needed(Ctx *c, const Expr *load, int32_t *lo, int32_t *hi) {
+  const Tensor *t = load->u.tensor;
+  for (int d = 0; d < load->n; d++) {
+    lo[d] = hi[d] = 0;
+    while (lo[d] <= RING_MAX && !expr_proves(c, ex_le(c, ex_int(c, -lo[d]), load->a[d]))) lo[d]++;
+    while (hi[d] <= RING_MAX && !expr_proves(c, ex_lt(c, load->a[d], ex_add(c, t->shape[d], ex_int(c, hi[d]))))) hi[d]++;
+    if (lo[d] > RING_MAX || hi[d] > RING_MAX) return false;
+  }
+  return true;
+}
+
+static void widen_ring(const Expr *e, void *user) {
+  Planner *p = user;
+  int32_t lo[MAX_RANK], hi[MAX_RANK];
+  if (!is_padded_load(p->c, e)) return;
+  Tensor *t = e->a[1]->u.tensor;
+  if (t->data || t->scope == SCOPE_OUTPUT || is_state(p->m, t) || !ring_needed(p->c, e->a[1], lo, hi)) return;
+  if (t->scope == SCOPE_INPUT) {
+    if (!map_get(&p->ringed, KEY(t))) {
+      Tensor *copy = tensor_new(p->c, ctx_printf(p->c, "%s.ring", t->name), t->dtype, t->rank, t->shape);
+      map_set(&p->ringed, KEY(t), copy);
+      vec_push(p->c, &p->list, t);
+    }
+    t = map_get(&p->ringed, KEY(t));
+  }
+  Layout *l = layout_of(p->c, t);
+  for (int d = 0; d < t->rank; d++) {
+    l->ring_lo[d] = MAX(l->ring_lo[d], lo[d]);
+    l->ring_hi[d] = MAX(l->ring_hi[d], hi[d]);
+  }
+}
+
+static void group_rings(Group *g, void *user) {
+  for (int i = 0; i < g->stages.n; i++) expr_visit(g->stages.v[i]->body, widen_ring, user);
+}
+
+static Expr *read_ringed(Ctx *c, Expr *e, void *user) {
+  Planner *p = user;
+  Tensor *copy = e->op == EX_LOAD ? map_get(&p->ringed, KEY(e->u.tensor)) : NULL;
+  return copy ? ex_load(c, copy, e->a, e->n) : e;
+}
+
+static void use_ringed(Group *g, void *user) {
+  Planner *p = user;
+  for (int i = 0; i < g->stages.n; i++) g->stages.v[i]->body = expr_map(p->c, g->stages.v[i]->body, read_ringed, p);
+}
+
+static void add_ringed_copies(Planner *p) {
+  Ctx *c = p->c;
+  for (int i = 0; i < p->list.n; i++) {
+    Tensor *from = p->list.v[i], *to = map_get(&p->ringed, KEY(from));
+    Stage *st = NEW(c, Stage);
+    Expr *at[MAX_RANK];
+    st->out = to;
+    st->axes = NEW_ARRAY(c, Sym *, to->rank);
+    for (int d = 0; d < to->rank; d++) at[d] = (st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), to->shape[d]))->self;
+    st->body = ex_load(c, from, at, to->rank);
+    Item *it = NEW(c, Item);
+    it->kind = ITEM_GROUP;
+    it->group = NEW(c, Group);
+    it->group->source = from->name;
+    vec_push(c, &it->group->stages, st);
+    vec_push(c, &p->body->items, it);
+    memmove(&p->body->items.v[1], &p->body->items.v[0], sizeof(Item *) * (size_t)(p->body->items.n - 1));
+    p->body->items.v[0] = it;
+  }
+}
+
+void pass_layout(Module *m) {
+  Planner p = {.m = m, .c = m->c, .body = m->body, .ringed = map_new(m->c)};
+  choose_blocks(&p, m->body, target_lanes(m->target, 32));
+  body_each_group(m->body, group_rings, &p);
+  body_each_group(m->body, use_ringed, &p);
+  add_ringed_copies(&p);
+}
