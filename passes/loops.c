@@ -375,12 +375,12 @@ static Stmt *gen_runs(Run *r, int pos, Phase phase) {
     int64_t one;
     Expr *run = last ? rest : ex_int(c, p->factor[i]);
     Expr *count = !last ? ex_div(c, rest, run) : ex_is_int(rest, &one) ? ex_int(c, 1) : ex_min(c, rest, ex_int(c, 1));
+    Expr *done = ex_mul(c, count, run), *left = last ? ex_int(c, 0) : ex_mod(c, rest, run);
     if (ex_equals_int(count, 0)) continue;
     p->run = p->inner->extent = run;
-    Expr *done = ex_mul(c, count, run);
     vec_push(c, &seq, bind(r, pos, phase, count));
     p->base = ex_add(c, p->base, done);
-    rest = last ? ex_int(c, 0) : p->factor[i] == 1 ? ex_int(c, 0) : ex_sub(c, rest, done);
+    rest = left;
   }
   p->base = p->run = p->inner->extent = NULL;
   return st_seq(c, seq.v, seq.n);

@@ -29,6 +29,8 @@ typedef struct Options {
   void *progress_user;
 } Options;
 
+struct Group;
+
 /* Runs a kernel natively on this machine (packing and folding of what is too large for the interpreter); set by frontend/compile.c,
  * NULL where no host code generator is linked in: then kernel_run serves. params in kernel order, constant dims only. */
 typedef struct Module Module;
@@ -49,6 +51,7 @@ struct Module {
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
   VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set, data packed */
   int64_t weight_bytes, scratch_bytes;
+  unsigned char *weights;          /* the packed constants, weight_bytes of them (weights.c) */
   Str notes;                       /* --explain */
   int folded, fused;               /* counts for the summary line */
 };
