@@ -26,7 +26,7 @@ typedef struct dlc_rt_desc {
   uint64_t weights_bytes, scratch_bytes; /* scratch per thread */
   /* result[0] = bytes of the arena, then the dims of every output in order; nonzero: a size overflows. syms are within their bounds. */
   int32_t (*plan)(const int64_t *syms, int64_t *result);
-  /* The program. arena: 64-byte aligned (2 MiB from 2 MiB on), not cleared. io: inputs then outputs, aligned to their elements.
+  /* The program. arena: 64-byte aligned, not cleared. io: inputs then outputs, aligned to their elements.
    * 0 or a DLC_E code. */
   int32_t (*main)(dlc_rt *rt, char *arena, const unsigned char *weights, void *const *io, int64_t *syms);
   /* for profiles: what the functions passed to dlc_rt_parallel and dlc_rt_serial are called; may be 0, NULL, NULL */
