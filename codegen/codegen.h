@@ -1,0 +1,28 @@
+/* codegen.h - from kernels to a library. */
+#ifndef DLC_CODEGEN_H
+#define DLC_CODEGEN_H
+
+#include "../passes/stages.h"
+
+/* ---- targets (target.c): rows of targets.def ---- */
+const Target *target_find(Ctx *c, const char *cpu);          /* NULL or "host": this machine; diag_fail E0202 names the rows */
+const Target *target_at(int i);                              /* rows in order; NULL at the end */
+
+/* ---- schedules (sched_rules.c) ---- */
+Kernel *sched_rules_choose(Module *m, Group *g, const char *name);
+
+/* ---- math (math.c): transcendental operations as polynomials; returns a kernel body free of operations from EX_EXP on ---- */
+Stmt *math_expand(Ctx *c, Stmt *s);
+
+/* ---- LLVM (emit_llvm.c): the only file that knows LLVM ---- */
+typedef struct { const char *name; const char *bytes; size_t size; } Object;   /* a relocatable object in memory (arena) */
+typedef VEC(Object) ObjectList;
+void emit_kernels(Module *m, ObjectList *out);               /* in parallel on m->opt->jobs threads; deterministic order */
+void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *out);   /* textual LLVM IR of the entry's tables */
+const char *emit_text(Module *m, const char *what);          /* "ll" or "asm" of all kernels and the program */
+const char *emit_host_cpu(Ctx *c, const char **features);    /* name and features of this machine's CPU as LLVM spells them */
+
+/* ---- entry (entry.c): the program's main, the plan function, descriptor and tables ---- */
+void entry_emit(Module *m, ObjectList *out);
+
+#endif

@@ -1,0 +1,456 @@
+/* sched_rules.c - which schedule a group of stages gets: an ordered list of rules, the last of which takes everything.
+ *
+ * A rule looks at the expressions (which axes a load moves with, what lies contiguous), never at operators, and answers with a schedule's
+ * text or the reason why it declines. Tiles of contractions are chosen by a small model of one Zen- or Skylake-like core: see tile_cost.
+ */
+#include <stdlib.h>
+
+#include "../passes/sched.h"
+#include "codegen.h"
+
+enum { NONLINEAR = -1 };           /* a load that is neither fixed nor at a constant stride along an axis */
+
+typedef struct {
+  Module *m;
+  Ctx *c;
+  Group *g;
+  Stage *st;                       /* the root */
+  Expr *reduce;
+  int lanes;
+  Str text;
+} Case;
+
+typedef const char *Rule(Case *k);
+
+/* ---- how storage is walked ---- */
+/* The stride in elements of an offset along axis s, looked at in steps of one within an aligned block of `lanes`. */
+static int64_t offset_stride(Case *k, Expr *offset, Sym *s) {
+  Ctx *c = k->c;
+  Expr *coef, *rest;
+  int64_t v;
+  if (!expr_uses(offset, s)) return 0;
+  Sym *block = sym_new(c, SYM_AXIS, "block", 0, s->max == INT64_MAX ? INT64_MAX : s->max / k->lanes);
+  Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, k->lanes));
+  Expr *at = ex_add(c, ex_mul(c, block->self, ex_int(c, k->lanes)), lane->self);
+  offset = expr_subst1(c, offset, s, at);
+  if (!expr_uses(offset, lane)) return 0;
+  if (!expr_is_linear(c, offset, lane, &coef, &rest)) return NONLINEAR;
+  return ex_is_int(coef, &v) && v >= 0 ? v : NONLINEAR;
+}
+
+static int64_t store_stride(Case *k, const Stage *st, Sym *s) {
+  Expr *at[MAX_RANK];
+  for (int i = 0; i < st->out->rank; i++) at[i] = st->axes[i]->self;
+  return offset_stride(k, layout_offset(k->c, st->out, at), s);
+}
+
+typedef struct { Case *k; Sym *s; int fixed, unit, packable, bad; } Walk;
+
+static bool is_packable(const Expr *load, const Sym *s) {
+  int uses = 0;
+  for (int d = 0; d < load->n; d++) uses += expr_uses(load->a[d], s);
+  return load->u.tensor->data && !load->u.tensor->layout && uses == 1;
+}
+
+static void walk_load(const Expr *e, void *user) {
+  Walk *w = user;
+  if (e->op != EX_LOAD) return;
+  int64_t stride = offset_stride(w->k, layout_offset(w->k->c, e->u.tensor, e->a), w->s);
+  if (stride == 0) w->fixed++;
+  else if (stride == 1) w->unit++;
+  else if (is_packable(e, w->s)) w->packable++;
+  else w->bad++;
+}
+
+static Walk walk_loads(Case *k, const Expr *e, Sym *s) {
+  Walk w = {k, s, 0, 0, 0, 0};
+  expr_visit(e, walk_load, &w);
+  return w;
+}
+
+/* The data axis along which the output lies contiguous, else the one with fewest bad loads; -1 if every axis has extent 1. */
+static int vector_axis(Case *k, const Stage *st) {
+  int best = -1, best_score = 0;
+  for (int i = 0; i < st->out->rank; i++) {
+    Sym *s = st->axes[i];
+    if (s->kind == SYM_DIM || s->max == 0) continue;
+    Walk w = walk_loads(k, st->body, s);
+    int64_t stride = store_stride(k, st, s);
+    int score = 1000 - 10 * w.bad - (stride == 1 ? 0 : 15) - (s->max < k->lanes / 2 ? 12 : 0);
+    if (score >= best_score) best = i, best_score = score;
+  }
+  return best;
+}
+
+static int64_t const_extent(Expr *e) {
+  int64_t v;
+  return ex_is_int(e, &v) ? v : -1;
+}
+
+static int64_t axis_extent(Case *k, int i) { return const_extent(stage_extent(k->c, k->st->out, i)); }
+
+/* ---- constants in the layout that the vector axis wants: blocks of n along it innermost, `also` blocked by lanes before it ---- */
+typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
+
+static int dim_using(const Expr *load, const Sym *s) {
+  for (int d = 0; s && d < load->n; d++)
+    if (expr_uses(load->a[d], s)) return d;
+  return -1;
+}
+
+static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
+  Layout *l = NEW(k->c, Layout);
+  int d = dim_using(load, p->s), a = dim_using(load, p->also);
+  if (a == d) a = -1;
+  l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0};
+  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0};
+  for (int i = 0; i < load->n; i++)
+    if (i != d && i != a) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0};
+  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, 1, k->lanes};
+  l->part[l->n++] = (LayoutPart){(int8_t)d, 1, (int32_t)p->n};
+  return l;
+}
+
+static Expr *pack_load(Ctx *c, Expr *e, void *user) {
+  Pack *p = user;
+  if (e->op != EX_LOAD || !expr_uses(e, p->s) || !is_packable(e, p->s)) return e;
+  Tensor *t = map_get(&p->packed, KEY(e->u.tensor));
+  if (!t) {
+    t = tensor_new(c, e->u.tensor->name, e->u.tensor->dtype, e->u.tensor->rank, e->u.tensor->shape);
+    t->data = e->u.tensor->data;
+    t->layout = panel_layout(p->k, e, p);
+    map_set(&p->packed, KEY(e->u.tensor), t);
+  }
+  return ex_load(c, t, e->a, e->n);
+}
+
+static void pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
+  Pack p = {k, s, also, n, map_new(k->c)};
+  k->st->body = expr_map(k->c, k->st->body, pack_load, &p);
+  k->reduce = stage_reduce(k->st->body);
+}
+
+/* ---- names: the axes' own, as sched_new gives them ---- */
+static const char *axis_name(Case *k, int i) {
+  Sched *s = sched_new(k->c, k->g);
+  return sched_root(s)->axes.v[i]->name;
+}
+
+static bool is_loop(Case *k, int i) { return k->st->axes[i]->kind != SYM_DIM; }
+
+/* ---- contractions ---- */
+typedef struct { int r1, r2, v; double cost; } Tile;
+
+/* Cycles per step of K and per point and vector, for a tile of r points by v vectors: multiply-adds, loads of both operands, loop. */
+static double tile_cost(int r, int v) { return MAX(r * v, 4.5) + 0.3 * v + 0.2 * r + 0.8; }
+
+static double tiled_cost(int64_t n, int r, double (*of)(int, int), int other, int v) {
+  double full = (double)(n / r) * of(r * other, v);
+  return full + (n % r ? of((int)(n % r) * other, v) : 0);
+}
+
+static Tile choose_tile(const Target *t, int64_t m1, int64_t m2, int64_t vectors) {
+  Tile best = {1, 1, 1, 1e30};
+  for (int v = 1; v <= 4 && v <= vectors; v++)
+    for (int r1 = 1; r1 <= 28 && (m1 < 0 || r1 <= m1); r1++)
+      for (int r2 = 1; r2 <= (r1 == m1 ? MIN(m2, 8) : 1); r2++) {
+        int r = r1 * r2;
+        if (r * v + v + 1 >= t->vector_regs || r > 28) continue;
+        if (v > 1 && vectors % v && vectors > v) continue;
+        double rows = m1 < 0 ? tile_cost(r1, v) / r1 : tiled_cost(m1, r1, tile_cost, r2, v) / (double)m1 / r2;
+        double blocks = (double)(m2 / r2 + (m2 % r2 != 0)) * r2 / (double)m2;
+        double panels = (double)((vectors + v - 1) / v * v) / (double)vectors;
+        Tile tile = {r1, r2, v, rows * blocks * panels / v};
+        if (tile.cost < best.cost * 0.999) best = tile;
+      }
+  return best;
+}
+
+/* Where the two factors of the summed product move: the vector axis must be in one only. */
+static bool splits_at(const Expr *product, const Sym *s, const Expr **broadcast, const Expr **panel) {
+  bool a = expr_uses(product->a[0], s), b = expr_uses(product->a[1], s);
+  *panel = a ? product->a[0] : product->a[1];
+  *broadcast = a ? product->a[1] : product->a[0];
+  return a != b;
+}
+
+/* The reduction axis that the broadcast operand's blocked channels move with. */
+static void find_blocked(const Expr *e, void *user) {
+  if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
+}
+
+static Sym *blocked_axis(Case *k, const Expr *broadcast) {
+  const Expr *load = NULL;
+  expr_visit(broadcast, find_blocked, &load);
+  for (int i = 1; load && i < k->reduce->n; i++)
+    if (load->a[1] == k->reduce->a[i]) return k->reduce->a[i]->u.sym;
+  return NULL;
+}
+
+static const char *reduce_name(Case *k, int i) { return axis_name(k, k->st->out->rank + i); }
+
+/* K: the blocked axis in blocks outside, other axes, then inside the block in steps of four; else the last axis in steps of four. */
+static void reduction_order(Case *k, Sym *blocked, Str *splits, Str *order) {
+  int n = k->reduce->n - 1, last = n - 1;
+  for (int i = 0; i < n; i++)
+    if (k->reduce->a[1 + i]->u.sym == blocked) last = i;
+  const char *name = n ? reduce_name(k, last) : "";
+  if (blocked) str_add(splits, "split %s %d -> %s.o %s.b; ", name, k->lanes, name, name);
+  if (blocked) str_add(order, " %s.o", name);
+  for (int i = 0; i < n; i++)
+    if (i != last) str_add(order, " %s", reduce_name(k, i));
+  if (!n) return;
+  str_add(splits, "split %s%s 4 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", name, name, name);
+  str_add(order, " %s.i %s.u", name, name);
+}
+
+/* A contraction: register tile of points by vectors, the sum in registers throughout. */
+static const char *rule_contraction(Case *k) {
+  const Expr *broadcast, *panel;
+  Stage *st = k->st;
+  if (k->g->stages.n > 1 || !k->reduce || k->reduce->u.i != RED_SUM || k->reduce->a[0]->op != EX_MUL) return "not a sum of products";
+  if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
+  int v = vector_axis(k, st);
+  if (v < 0 || !splits_at(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
+  Walk w = walk_loads(k, panel, st->axes[v]);
+  if (w.bad) return "the panel operand is not contiguous";
+  int64_t n = axis_extent(k, v);
+  if (n < 0) return "the vector axis has a symbolic extent";
+  int m1 = -1, m2 = -1;
+  for (int i = st->out->rank - 1; i >= 0; i--) {
+    if (i == v || !is_loop(k, i) || st->axes[i]->max == 0 || expr_uses(panel, st->axes[i])) continue;
+    if (m1 < 0) m1 = i;
+    else if (m2 < 0) m2 = i;
+  }
+  int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1), e2 = m2 < 0 ? 1 : axis_extent(k, m2);
+  int64_t vectors = (n + k->lanes - 1) / k->lanes;
+  Tile t = choose_tile(k->m->target, e1, e2 < 0 || e1 < 0 ? 1 : e2, vectors);
+  if (e1 < 0) t.r2 = 1;
+  Sym *blocked = blocked_axis(k, broadcast);
+  pack_constants(k, st->axes[v], (int64_t)t.v * k->lanes, blocked);
+
+  const char *nv = axis_name(k, v), *n1 = m1 < 0 ? NULL : axis_name(k, m1), *n2 = m2 < 0 || t.r2 == 1 ? NULL : axis_name(k, m2);
+  Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
+  bool even = n % ((int64_t)t.v * k->lanes) == 0;
+  str_add(&splits, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", nv, t.v * k->lanes, nv, nv,
+          nv, k->lanes, nv, nv, nv, nv, k->lanes);
+  if (n1) str_add(&splits, "split %s %d%s -> %s.o %s.i; unroll %s.i; ", n1, t.r1, e1 < 0 ? " 4 1" : "", n1, n1, n1);
+  if (n2) str_add(&splits, "split %s %d -> %s.o %s.i; unroll %s.i; ", n2, t.r2, n2, n2, n2);
+  const char *run = NULL;                                    /* what is fused so far into the parallel loop */
+  VEC(const char *) par = {0};
+  for (int i = 0; i < st->out->rank; i++)
+    if (is_loop(k, i) && i != v && i != m1 && i != (n2 ? m2 : -1)) vec_push(k->c, &par, axis_name(k, i));
+  if (even) {
+    int at = 0;                                              /* panels outside the points, inside the batch */
+    for (int i = 0; i < st->out->rank && i < v; i++) at += is_loop(k, i) && i != m1 && i != m2 && expr_uses(panel, st->axes[i]);
+    vec_push(k->c, &par, "");
+    for (int i = par.n - 1; i > at; i--) par.v[i] = par.v[i - 1];
+    par.v[at] = ctx_printf(k->c, "%s.o", nv);
+  } else str_add(&tail, " %s.o", nv);
+  if (n2) str_add(&tail, " %s.o", n2), str_add(&inner, " %s.i", n2);
+  if (n1) str_add(&tail, " %s.o", n1), str_add(&inner, " %s.i", n1);
+  if (n1 && e1 > 0 && e1 % t.r1 == 0 && (!n2 || e2 % t.r2 == 0) && even) {   /* whole tiles: share them among threads too */
+    if (n2) vec_push(k->c, &par, ctx_printf(k->c, "%s.o", n2));
+    tail.n = 0;
+    if (tail.s) tail.s[0] = 0;
+    str_add(&tail, " %s.o", n1);
+  }
+  for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
+  Str red = str_new(k->c);
+  reduction_order(k, blocked, &splits, &red);
+  str_add(&k->text, "%sorder%s%s%s%s %s.u %s.v; ", splits.s, par.n ? outer.s : "", tail.n ? tail.s : "", red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
+  for (int i = 0; i < par.n; i++) {
+    if (run) str_add(&fuse, "fuse %s %s -> par%d; ", run, par.v[i], i);
+    run = run ? ctx_printf(k->c, "par%d", i) : par.v[i];
+  }
+  if (fuse.n) str_add(&k->text, "%s", fuse.s);
+  if (run) str_add(&k->text, "parallel %s", run);
+  return NULL;
+}
+
+/* ---- everything that is contiguous from end to end: one flat loop ---- */
+typedef struct { Case *k; bool flat; } Flat;
+static void check_flat(const Expr *e, void *user) {
+  Flat *f = user;
+  if (e->op != EX_LOAD || !f->flat) return;
+  const Tensor *t = e->u.tensor, *out = f->k->st->out;
+  if (t->data && t->data->splat) return;
+  bool same = t->rank == out->rank && !t->layout && !out->layout, fixed = true;
+  for (int d = 0; d < e->n; d++) {
+    same = same && e->a[d] == f->k->st->axes[d]->self && t->shape[d] == out->shape[d];
+    for (int i = 0; i < out->rank; i++) fixed &= !expr_uses(e->a[d], f->k->st->axes[i]);
+  }
+  f->flat = same || fixed;
+}
+
+static void check_axis_use(const Expr *e, void *user) {
+  Flat *f = user;                                            /* axes used outside of loads: a coordinate as a value */
+  if (e->op == EX_SELECT || e->op == EX_CAST) for (int i = 0; i < f->k->st->out->rank; i++)
+    if (e->a[0]->dtype == DT_I64 && expr_uses(e->a[0], f->k->st->axes[i])) f->flat = false;
+  if (e->op == EX_SELECT) for (int i = 0; i < f->k->st->out->rank; i++)
+    if (e->a[0]->op != EX_LOAD && e->a[0]->n == 2 && e->a[0]->a[0]->dtype == DT_I64 && expr_uses(e->a[0], f->k->st->axes[i])) f->flat = false;
+}
+
+static const char *rule_flat(Case *k) {
+  Flat f = {k, k->g->stages.n == 1 && !k->reduce && !k->st->out->layout};
+  int rank = k->st->out->rank;
+  expr_visit(k->st->body, check_flat, &f);
+  expr_visit(k->st->body, check_axis_use, &f);
+  if (!f.flat || rank < 1) return "not flat";
+  for (int i = 0; i < rank; i++)
+    if (!is_loop(k, i)) return "an axis is fixed";
+  const char *name = axis_name(k, 0);
+  for (int i = 1; i < rank; i++) {
+    str_add(&k->text, "fuse %s %s -> f%d; ", name, axis_name(k, i), i);
+    name = ctx_printf(k->c, "f%d", i);
+  }
+  str_add(&k->text, "chunk %s 8192 -> par in; parallel par; split in %d -> i.o i.v; vector i.v %d", name, k->lanes, k->lanes);
+  return NULL;
+}
+
+/* ---- rows: statistics inside the root's outer loops, each stage vectorised along the row ---- */
+static void outer_parallel(Case *k, int n, Str *order) {
+  const char *run = NULL;
+  for (int i = 0; i < n; i++) {
+    if (!is_loop(k, i)) continue;
+    const char *name = axis_name(k, i);
+    if (run) str_add(order, "fuse %s %s -> par%d; ", run, name, i);
+    run = run ? ctx_printf(k->c, "par%d", i) : name;
+  }
+  if (run) str_add(order, "parallel %s; ", run);
+}
+
+/* A reduction over a contiguous axis r: lanes of partial results, four of them at a time. */
+static void reduce_along(Case *k, const char *r, Str *out) {
+  str_add(out, "split %s %d %d -> %s.o %s.i; split %s.i %d -> %s.u %s.v; partial %s.u; unroll %s.u; vector %s.v %d; ", r, 4 * k->lanes, k->lanes, r, r, r,
+          k->lanes, r, r, r, r, r, k->lanes);
+}
+
+static const char *rule_row(Case *k) {
+  Stage *st = k->st;
+  if (k->g->stages.n < 2) return "not a row group";
+  int outer = st->out->rank;
+  Sched *s = sched_new(k->c, k->g);
+  for (int i = 0; i + 1 < k->g->stages.n; i++) {             /* as many outer axes as the members have points for */
+    Stage *member = k->g->stages.v[i];
+    Expr *points = ex_int(k->c, 1);
+    int n = 0;
+    while (n < outer && points != tensor_elements(k->c, member->out)) points = ex_mul(k->c, points, st->out->shape[n++]);
+    outer = MIN(outer, MAX(n, 1));
+  }
+  for (int i = 0; i < outer; i++)
+    if (!is_loop(k, i)) return "an axis is fixed";
+  const char *row = NULL;
+  for (int i = 0; i < outer; i++) row = i ? ctx_printf(k->c, "par%d", i) : axis_name(k, 0);
+  outer_parallel(k, outer, &k->text);
+  for (int i = 0; i + 1 < k->g->stages.n; i++) {
+    StageLoops *l = s->stages.v[i];
+    int n = l->axes.n;
+    str_add(&k->text, "in %s; at %s; ", l->stage->out->name, row);
+    if (n == l->stage->out->rank) continue;
+    Sym *last = l->syms[n - 1];
+    Walk w = walk_loads(k, l->reduce->a[0], last);
+    if (!w.bad && !w.packable && last->max >= k->lanes) reduce_along(k, l->axes.v[n - 1]->name, &k->text);
+  }
+  if (outer < st->out->rank) {
+    int last = st->out->rank - 1;
+    Walk w = walk_loads(k, st->body, st->axes[last]);
+    const char *name = axis_name(k, last);
+    if (!w.bad && is_loop(k, last) && store_stride(k, st, st->axes[last]) == 1 && st->axes[last]->max >= k->lanes / 2)
+      str_add(&k->text, "in %s; split %s %d -> v.o v.i; vector v.i %d", st->out->name, name, k->lanes, k->lanes);
+  }
+  return NULL;
+}
+
+/* ---- a reduction whose reduced axis lies contiguous and whose output axes do not ---- */
+static const char *rule_dot(Case *k) {
+  Stage *st = k->st;
+  if (k->g->stages.n > 1 || !k->reduce) return "no reduction";
+  Sym *r = k->reduce->a[k->reduce->n - 1]->u.sym;
+  if (r->max < 2 * k->lanes) return "too short";
+  Walk w = walk_loads(k, k->reduce->a[0], r);
+  if (w.bad || w.packable || !w.unit) return "not contiguous along the reduction";
+  int v = vector_axis(k, st);
+  if (v >= 0) {
+    Walk over = walk_loads(k, k->reduce->a[0], st->axes[v]);
+    if (!over.bad && over.unit + over.packable && st->axes[v]->max + 1 >= k->lanes) return "an output axis vectorises";
+  }
+  int n = 0;
+  while (n < st->out->rank && is_loop(k, n)) n++;
+  if (n == st->out->rank) outer_parallel(k, n, &k->text);
+  reduce_along(k, reduce_name(k, k->reduce->n - 2), &k->text);
+  return NULL;
+}
+
+/* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
+static const char *rule_nest(Case *k) {
+  Stage *st = k->st;
+  int rank = st->out->rank;
+  if (k->g->stages.n > 1) return "a row group";
+  int v = vector_axis(k, st);
+  if (v < 0) return "no axis";
+  Walk w = walk_loads(k, st->body, st->axes[v]);
+  int64_t n = axis_extent(k, v);
+  if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
+  if (n >= 0 && n < k->lanes / 4) return "the axis is short";
+  pack_constants(k, st->axes[v], k->lanes, NULL);
+  const char *nv = axis_name(k, v);
+  int m1 = -1;
+  for (int i = rank - 1; i >= 0 && m1 < 0 && k->reduce; i--)
+    if (i != v && is_loop(k, i) && st->axes[i]->max > 0) m1 = i;
+  int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1);
+  Str order = str_new(k->c);
+  VEC(const char *) par = {0};
+  str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
+  for (int i = 0; i < rank; i++)
+    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : axis_name(k, i));
+  for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
+  if (m1 >= 0) {
+    int tile = 1;
+    for (int f = 2; f <= 8 && f <= e1; f++)
+      if (e1 % f == 0 || f == 4) tile = f;
+    const char *n1 = axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
+    str_add(&k->text, "split %s %s -> %s.o %s.i; unroll %s.i; ", n1, factors, n1, n1, n1);
+    str_add(&order, " %s.o", n1);
+  }
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", reduce_name(k, i));
+  if (m1 >= 0) str_add(&order, " %s.i", axis_name(k, m1));
+  str_add(&k->text, "order%s %s.v; ", order.s, nv);
+  const char *run = NULL;
+  for (int i = 0; i < par.n; i++) {
+    if (run) str_add(&k->text, "fuse %s %s -> par%d; ", run, par.v[i], i);
+    run = run ? ctx_printf(k->c, "par%d", i) : par.v[i];
+  }
+  if (run) str_add(&k->text, "parallel %s", run);
+  return NULL;
+}
+
+static const char *rule_naive(Case *k) {
+  Sched *s = sched_new(k->c, k->g);
+  for (int i = 0; i + 1 < k->g->stages.n; i++)
+    str_add(&k->text, "in %s; at %s; ", k->g->stages.v[i]->out->name, sched_root(s)->order.v[0]->name);
+  return NULL;
+}
+
+static const struct { const char *name; Rule *rule; } rules[] = {
+  {"contraction", rule_contraction}, {"row", rule_row}, {"dot", rule_dot}, {"flat", rule_flat}, {"nest", rule_nest}, {"naive", rule_naive},
+};
+
+Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {
+  Ctx *c = m->c;
+  for (int i = 0; i < COUNT(rules); i++) {
+    Stage *root = group_root(g);
+    Expr *body = root->body;
+    Case k = {m, c, g, root, stage_reduce(body), target_lanes(m->target, 32), str_new(c)};
+    const char *why = rules[i].rule(&k);
+    if (m->opt->explain) str_add(&m->notes, "  %s %s: %s\n", name, rules[i].name, why ? why : k.text.n ? k.text.s : "as it stands");
+    if (why) { root->body = body; continue; }
+    Sched *s = sched_new(c, g);
+    const char *refused = k.text.n ? sched_apply(s, k.text.s) : NULL;
+    if (refused) diag_bug(c, "rule %s for %s: %s", rules[i].name, name, refused);
+    Kernel *kernel = sched_kernel(s, name);
+    kernel->why = rules[i].name;
+    return kernel;
+  }
+  return diag_bug(c, "no schedule for %s", name), NULL;
+}
