@@ -93,7 +93,7 @@ Sym *graph_dim(Graph *g, const char *name) {
   while (g->parent) g = g->parent;
   for (int i = 0; i < g->dims.n; i++)
     if (!strcmp(g->dims.v[i]->name, name)) return g->dims.v[i];
-  Sym *s = sym_new(g->ctx, SYM_DIM, name, 1, ((int64_t)1 << 40) - 1);
+  Sym *s = sym_new(g->ctx, SYM_DIM, name, 1, DIM_MAX);
   vec_push(g->ctx, &g->dims, s);
   return s;
 }

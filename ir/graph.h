@@ -86,7 +86,8 @@ Tensor *graph_const(Graph *g, const char *name, DType t, const int64_t *dims, in
  * (out[i] = NULL) what is not wanted */
 Node *graph_node(Graph *g, const Op *op, const char *name, Tensor *const *in, int nin, int nout);
 Node *graph_node_before(Graph *g, Node *at, const Op *op, const char *name, Tensor *const *in, int nin, int nout);
-Sym *graph_dim(Graph *g, const char *name);                  /* the named dimension (top graph's list), made at first use: 1 <= d < 2^40 */
+#define DIM_MAX (((int64_t)1 << 40) - 1)
+Sym *graph_dim(Graph *g, const char *name);                  /* the named dimension (top graph's list), made at first use: 1 .. DIM_MAX */
 void graph_sort(Graph *g);                                   /* stable topological sort, iterative; diag_fail E0307 names a cycle; inner graphs too */
 bool graph_returns(const Graph *g, const Tensor *t);         /* t is an output of g or of a graph inside it: in use although no node uses it */
 bool graph_contains(const Graph *g, const Graph *inner);     /* inner is g or stands inside it */
@@ -116,6 +117,7 @@ const char *layout_text(Ctx *c, const Layout *l);            /* "d0,d1/16,d2,d3,
 Layout *layout_parse(Ctx *c, const char *text);
 
 /* text and checks (print.c, parse.c, verify.c) */
+#define CONST_INLINE 64            /* constants of up to so many elements stand in the text; larger ones by hash, which does not parse */
 const char *graph_text(Graph *g);
 Graph *graph_parse(Ctx *c, const char *text);
 void graph_verify(Graph *g);                                 /* diag_bug on the first broken invariant */

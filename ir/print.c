@@ -1,0 +1,491 @@
+/* print.c - both IRs as text that parse.c reads back.
+ *
+ * Graph:   graph NAME(%x: f32[N,3,224,224]; N, M=1..32) {
+ *            %w: f32[64,3,7,7] = const blob "9ae16a3b2f90404f"   constants in order of use: {1,2,3}, splat(0.5) or by hash
+ *            %y: f32[N,64,112,112] layout "..." = Conv<strides=[2,2]>(%x, %w, _) @"name of the node"
+ *            return %y
+ *          }
+ * Only attributes that differ from their row's default are printed; an attribute that is a graph stands in braces.
+ * Kernel:  kernel NAME(x: f32[N,64], out y: f32[N,64]; N) scratch 4096 {
+ *            parallel i < N { alloc reg acc: f32[16] { acc{0} = ...  acc{0} sum= ...  if (...) { ... } else { ... } } }
+ *          }
+ * (one statement a line). Text is canonical: it depends on the IR alone and not on the compile's history, so the symbols of
+ * loops lose the number that told them from others in the compile and get one only where two meet in one kernel.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "graph.h"
+#include "lex.h"
+#include "op.h"
+#include "stmt.h"
+
+/* ---- names and numbers ---- */
+
+static void print_name(Str *s, const char *name) {
+  str_add(s, "%%");
+  lex_add_name(s, name);
+}
+
+static void print_special(Str *s, double v) { str_add(s, "%s", v != v ? "nan" : v < 0 ? "-inf" : "inf"); }
+
+/* The shortest decimal that reads back as the f32 v. */
+static void print_f32(Str *s, float v) {
+  char text[32];
+  int digits = 1;
+  if (!isfinite(v)) {
+    print_special(s, v);
+    return;
+  }
+  do snprintf(text, sizeof text, "%.*g", digits, v);
+  while (strtof(text, NULL) != v && digits++ < 9);
+  str_add(s, "%s", text);
+}
+
+/* The same of a double; one that needs many digits as such and few as an f32 gets the f32's with the suffix f. */
+static void print_f64(Str *s, double v) {
+  char text[40];
+  int digits = 1;
+  if (!isfinite(v)) {
+    print_special(s, v);
+    return;
+  }
+  do snprintf(text, sizeof text, "%.*g", digits, v);
+  while (strtod(text, NULL) != v && digits++ < 17);
+  bool single = digits > 9 && v == (float)v;
+  if (single) print_f32(s, (float)v);
+  str_add(s, "%s", single ? "f" : text);
+}
+
+static void print_element(Str *s, const Tensor *t, int64_t i) {
+  if (t->dtype == DT_F64) print_f64(s, tensor_const_float(t, i));
+  else if (dtype_is_float(t->dtype)) print_f32(s, (float)tensor_const_float(t, i));
+  else if (t->dtype == DT_U64) str_add(s, "%llu", (unsigned long long)tensor_const_int(t, i));
+  else str_add(s, "%lld", (long long)tensor_const_int(t, i));
+}
+
+/* ---- constants ---- */
+
+uint64_t const_hash(const void *bytes, size_t n) {
+  const unsigned char *p = bytes;
+  uint64_t h = 0xcbf29ce484222325u ^ n;
+  for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
+  return h ^ h >> 32;
+}
+
+static void print_data(Str *s, const Tensor *t) {
+  int64_t dims[MAX_RANK], n = 1;
+  tensor_dims(t, dims);
+  for (int i = 0; i < t->rank; i++) n *= dims[i];
+  if (t->data->splat && n) {
+    str_add(s, "splat(");
+    print_element(s, t, 0);
+    str_add(s, ")");
+  } else if (n <= CONST_INLINE) {
+    str_add(s, "{");
+    for (int64_t i = 0; i < n; i++) {
+      if (i) str_add(s, ",");
+      print_element(s, t, i);
+    }
+    str_add(s, "}");
+  } else {
+    str_add(s, "blob \"%016llx\"", (unsigned long long)const_hash(t->data->bytes, (size_t)n * (size_t)dtype_bytes(t->dtype)));
+  }
+}
+
+static void print_type(Str *s, const Tensor *t) {
+  str_add(s, "%s", tensor_type_text(s->ctx, t));
+  const char *layout = layout_text(s->ctx, t->layout);
+  if (*layout) str_add(s, " layout \"%s\"", layout);
+}
+
+static void print_typed(Str *s, const Tensor *t) {
+  print_name(s, t->name);
+  str_add(s, ": ");
+  print_type(s, t);
+}
+
+/* ---- dimensions: ", N=LO..HI%MULTIPLE", what is the default left out ---- */
+
+static void print_dim(Str *s, const Sym *d) {
+  bool range = d->min != 1 || d->max != DIM_MAX;
+  lex_add_name(s, d->name);
+  if (range || d->multiple > 1) str_add(s, "=%lld..%lld", (long long)d->min, (long long)d->max);
+  if (d->multiple > 1) str_add(s, "%%%lld", (long long)d->multiple);
+}
+
+/* ---- graphs ---- */
+
+typedef struct {
+  Ctx *c;
+  const Graph *g;
+  Map seen;                        /* constants that stand in g, already listed */
+  VEC(Tensor *) consts;
+} GraphPrinter;
+
+static void print_graph(Str *s, Graph *g, int depth);
+
+static void indent(Str *s, int depth) { str_add(s, "%*s", 2 * depth, ""); }
+
+static bool same_list(const Attr *a, const Attr *b) {
+  for (int i = 0; i < a->n; i++) {
+    if (a->kind == ATTR_INTS && a->ints[i] != b->ints[i]) return false;
+    if (a->kind == ATTR_FLOATS && a->floats[i] != b->floats[i]) return false;
+    if (a->kind == ATTR_STRINGS && strcmp(a->strings[i], b->strings[i])) return false;
+  }
+  return true;
+}
+
+static bool same_attr(const Attr *a, const Attr *b) {
+  if (a->kind != b->kind) return false;
+  switch (a->kind) {
+  case ATTR_NONE: return true;
+  case ATTR_INT: return a->i == b->i;
+  case ATTR_FLOAT: return a->f == b->f;
+  case ATTR_STRING: return !strcmp(a->s, b->s);
+  case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: return a->n == b->n && same_list(a, b);
+  case ATTR_TENSOR: case ATTR_GRAPH: return false;
+  }
+  return false;
+}
+
+static void print_list(Str *s, const Attr *a) {
+  str_add(s, "[");
+  for (int i = 0; i < a->n; i++) {
+    if (i) str_add(s, ",");
+    if (a->kind == ATTR_INTS) str_add(s, "%lld", (long long)a->ints[i]);
+    if (a->kind == ATTR_FLOATS) print_f64(s, a->floats[i]);
+    if (a->kind == ATTR_STRINGS) lex_add_string(s, a->strings[i]);
+  }
+  str_add(s, "]");
+}
+
+static void print_attr(Str *s, const Attr *a, int depth) {
+  str_add(s, "%s=", a->name);
+  switch (a->kind) {
+  case ATTR_NONE: break;
+  case ATTR_INT: str_add(s, "%lld", (long long)a->i); break;
+  case ATTR_FLOAT: print_f64(s, a->f); break;
+  case ATTR_STRING: lex_add_string(s, a->s); break;
+  case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: print_list(s, a); break;
+  case ATTR_TENSOR:
+    print_type(s, a->tensor);
+    print_data(s, a->tensor);
+    break;
+  case ATTR_GRAPH: print_graph(s, a->graph, depth + 1); break;
+  }
+}
+
+static void print_attrs(Str *s, const Node *n, int depth) {
+  bool any = false;
+  for (int i = 0; i < n->op->nattr; i++) {
+    if (same_attr(&n->attrs[i], &n->op->attr[i].dflt)) continue;
+    str_add(s, any ? ", " : "<");
+    print_attr(s, &n->attrs[i], depth);
+    any = true;
+  }
+  if (any) str_add(s, ">");
+}
+
+static void print_node(Str *s, const Node *n, int depth) {
+  indent(s, depth);
+  for (int i = 0; i < n->nout; i++) {
+    if (i) str_add(s, ", ");
+    if (n->out[i]) print_typed(s, n->out[i]);
+    else str_add(s, "_");
+  }
+  str_add(s, n->nout ? " = " : "= ");
+  if (*n->op->domain) str_add(s, "%s.", n->op->domain);
+  str_add(s, "%s", n->op->name);
+  print_attrs(s, n, depth);
+  str_add(s, "(");
+  for (int i = 0; i < n->nin; i++) {
+    if (i) str_add(s, ", ");
+    if (n->in[i]) print_name(s, n->in[i]->name);
+    else str_add(s, "_");
+  }
+  str_add(s, ")");
+  if (*n->name) {
+    str_add(s, " @");
+    lex_add_string(s, n->name);
+  }
+  str_add(s, "\n");
+}
+
+/* Constants that stand in p->g and are used in g, which is p->g or inside it, in order of use. */
+static void note_const(GraphPrinter *p, Graph *g, Tensor *t) {
+  if (!t || !t->data || map_get(&p->seen, KEY(t))) return;
+  while (g && map_get(&g->names, KEY(t->name)) != t) g = g->parent;
+  if (g != p->g) return;
+  map_set(&p->seen, KEY(t), t);
+  vec_push(p->c, &p->consts, t);
+}
+
+static void note_consts(GraphPrinter *p, Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.v[i];
+    for (int j = 0; j < n->nin; j++) note_const(p, g, n->in[j]);
+    for (int j = 0; j < n->op->nattr; j++)
+      if (n->attrs[j].kind == ATTR_GRAPH) note_consts(p, n->attrs[j].graph);
+  }
+  for (int i = 0; i < g->outputs.n; i++) note_const(p, g, g->outputs.v[i]);
+}
+
+static void print_consts(Str *s, Graph *g, int depth) {
+  GraphPrinter p = { .c = g->ctx, .g = g, .seen = map_new(g->ctx) };
+  note_consts(&p, g);
+  for (int i = 0; i < p.consts.n; i++) {
+    indent(s, depth);
+    print_typed(s, p.consts.v[i]);
+    str_add(s, " = const ");
+    print_data(s, p.consts.v[i]);
+    str_add(s, "\n");
+  }
+}
+
+/* The symbols that shapes name but the model does not: dimensions that data decides. */
+typedef struct { Ctx *c; Map seen; VEC(const Sym *) list; } DimList;
+
+static void note_dim(const Expr *e, void *user) {
+  DimList *d = user;
+  if (e->op != EX_SYM || map_get(&d->seen, KEY(e->u.sym))) return;
+  map_set(&d->seen, KEY(e->u.sym), e->u.sym);
+  vec_push(d->c, &d->list, e->u.sym);
+}
+
+static void note_shape(DimList *d, const Tensor *t) {
+  for (int i = 0; t && i < t->rank; i++) expr_visit(t->shape[i], note_dim, d);
+}
+
+static void note_dims(DimList *d, const Graph *g) {
+  for (int i = 0; i < g->inputs.n; i++) note_shape(d, g->inputs.v[i]);
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.v[i];
+    for (int j = 0; j < n->nout; j++) note_shape(d, n->out[j]);
+    for (int j = 0; j < n->op->nattr; j++)
+      if (n->attrs[j].kind == ATTR_GRAPH) note_dims(d, n->attrs[j].graph);
+  }
+}
+
+static void print_dims(Str *s, const Graph *g) {
+  DimList d = { .c = g->ctx, .seen = map_new(g->ctx) };
+  for (int i = 0; i < g->dims.n; i++) note_dim(g->dims.v[i]->self, &d);
+  note_dims(&d, g);
+  if (d.list.n) str_add(s, ";");
+  for (int i = 0; i < d.list.n; i++) {
+    str_add(s, i == g->dims.n ? "; " : i ? ", " : " ");
+    print_dim(s, d.list.v[i]);
+  }
+}
+
+static void print_graph(Str *s, Graph *g, int depth) {
+  str_add(s, "graph ");
+  lex_add_name(s, g->name);
+  str_add(s, "(");
+  for (int i = 0; i < g->inputs.n; i++) {
+    if (i) str_add(s, ", ");
+    print_typed(s, g->inputs.v[i]);
+  }
+  if (!g->parent) print_dims(s, g);
+  str_add(s, ") {\n");
+  print_consts(s, g, depth + 1);
+  for (int i = 0; i < g->nodes.n; i++) print_node(s, g->nodes.v[i], depth + 1);
+  indent(s, depth + 1);
+  str_add(s, "return");
+  for (int i = 0; i < g->outputs.n; i++) {
+    str_add(s, i ? ", " : " ");
+    print_name(s, g->outputs.v[i]->name);
+  }
+  str_add(s, "\n");
+  indent(s, depth);
+  str_add(s, "}");
+}
+
+const char *graph_text(Graph *g) {
+  Str s = str_new(g->ctx);
+  print_graph(&s, g, 0);
+  str_add(&s, "\n");
+  return s.s;
+}
+
+/* ---- kernels ---- */
+
+/* Words that begin statements: a tensor of such a name is quoted where it begins one. */
+static bool stmt_keyword(const char *name) {
+  static const char *const words[] = { "if", "alloc", "call", "barrier" };
+  for (int i = 0; i < COUNT(words); i++)
+    if (!strcmp(name, words[i])) return true;
+  for (int i = 0; i <= LOOP_THREAD; i++)
+    if (!strcmp(name, loop_kind_name[i])) return true;
+  return false;
+}
+
+static void print_stmt(Str *s, const Stmt *st, int depth);
+
+static void print_body(Str *s, const Stmt *body, int depth) {
+  str_add(s, " {\n");
+  print_stmt(s, body, depth + 1);
+  indent(s, depth);
+  str_add(s, "}");
+}
+
+static void print_for(Str *s, const Stmt *st, int depth) {
+  str_add(s, "%s ", loop_kind_name[st->kind]);
+  lex_add_name(s, st->sym->name);
+  if (st->kind == LOOP_VECTOR) str_add(s, ":%d", st->lanes);
+  str_add(s, " < ");
+  print_expr(s, st->extent);
+  print_body(s, st->body[0], depth);
+}
+
+static void print_param(Str *s, const Tensor *t) {
+  lex_add_name(s, t->name);
+  str_add(s, ": ");
+  print_type(s, t);
+}
+
+static void print_store(Str *s, const Stmt *st) {
+  if (stmt_keyword(st->tensor->name)) lex_add_string(s, st->tensor->name);
+  else lex_add_name(s, st->tensor->name);
+  str_add(s, "{");
+  print_expr(s, st->index);
+  str_add(s, "} %s= ", st->combiner < 0 ? "" : combiner_name[st->combiner]);
+  print_expr(s, st->value);
+}
+
+static void print_if(Str *s, const Stmt *st, int depth) {
+  str_add(s, "if (");
+  print_expr(s, st->value);
+  str_add(s, ")");
+  print_body(s, st->body[0], depth);
+  if (!st->body[1]) return;
+  str_add(s, " else");
+  print_body(s, st->body[1], depth);
+}
+
+static void print_call(Str *s, const Stmt *st) {
+  str_add(s, "call ");
+  lex_add_name(s, st->kernel->name);
+  str_add(s, "(");
+  for (int i = 0; i < st->kernel->nparams; i++) {
+    if (i) str_add(s, ", ");
+    lex_add_name(s, st->args[i]->name);
+  }
+  str_add(s, ")");
+}
+
+static void print_stmt(Str *s, const Stmt *st, int depth) {
+  if (st->op == ST_SEQ) {
+    for (int i = 0; i < st->n; i++) print_stmt(s, st->body[i], depth);
+    return;
+  }
+  indent(s, depth);
+  switch (st->op) {
+  case ST_FOR: print_for(s, st, depth); break;
+  case ST_STORE: print_store(s, st); break;
+  case ST_IF: print_if(s, st, depth); break;
+  case ST_ALLOC:
+    str_add(s, "alloc %s ", st->tensor->scope == SCOPE_REG ? "reg" : "scratch");
+    print_param(s, st->tensor);
+    print_body(s, st->body[0], depth);
+    break;
+  case ST_CALL: print_call(s, st); break;
+  case ST_BARRIER: str_add(s, "barrier"); break;
+  case ST_SEQ: break;
+  }
+  str_add(s, "\n");
+}
+
+/* Names for the time of printing: symbols and tensors carry them while the text is made, and get their own back after. */
+typedef struct { const char **place, *own; } Renamed;
+typedef struct { Ctx *c; Map seen, taken; VEC(Renamed) list; } Renamer;
+
+/* Without the .N that tells a symbol from others in the compile. */
+static const char *name_stem(Ctx *c, const char *name) {
+  size_t n = strlen(name), end = n;
+  while (end && name[end - 1] >= '0' && name[end - 1] <= '9') end--;
+  return end < n && end > 1 && name[end - 1] == '.' ? ctx_intern_n(c, name, end - 1) : name;
+}
+
+/* *place (the name of the object) becomes the first of stem, stem.1, stem.2 ... that is free. */
+static void give_name(Renamer *r, const void *object, const char **place, const char *stem) {
+  if (map_get(&r->seen, KEY(object))) return;
+  map_set(&r->seen, KEY(object), r);
+  const char *name = ctx_intern(r->c, stem);
+  for (int i = 1; map_get(&r->taken, KEY(name)); i++) name = ctx_intern(r->c, ctx_printf(r->c, "%s.%d", stem, i));
+  map_set(&r->taken, KEY(name), r);
+  vec_push(r->c, &r->list, ((Renamed){ place, *place }));
+  *place = name;
+}
+
+static void rename_sym(Renamer *r, Sym *s) { give_name(r, s, &s->name, s->kind == SYM_DIM ? s->name : name_stem(r->c, s->name)); }
+
+static void rename_tensor(Renamer *r, Tensor *t) { give_name(r, t, &t->name, t->name); }
+
+static void rename_leaf(const Expr *e, void *user) {
+  if (e->op == EX_SYM) rename_sym(user, e->u.sym);
+  if (e->op == EX_LOAD || e->op == EX_FETCH) rename_tensor(user, e->u.tensor);
+}
+
+static void rename_stmt(Renamer *r, const Stmt *s) {
+  if (s->extent) expr_visit(s->extent, rename_leaf, r);
+  if (s->op == ST_FOR) rename_sym(r, s->sym);
+  if (s->tensor) rename_tensor(r, s->tensor);
+  if (s->index) expr_visit(s->index, rename_leaf, r);
+  if (s->value) expr_visit(s->value, rename_leaf, r);
+  for (int i = 0; s->op == ST_CALL && i < s->kernel->nparams; i++) rename_tensor(r, s->args[i]);
+  for (int i = 0; i < s->n; i++)
+    if (s->body[i]) rename_stmt(r, s->body[i]);
+}
+
+static Renamer renamer_new(Ctx *c) { return (Renamer){ .c = c, .seen = map_new(c), .taken = map_new(c) }; }
+
+static void restore_names(Renamer *r) {
+  for (int i = 0; i < r->list.n; i++) *r->list.v[i].place = r->list.v[i].own;
+}
+
+const char *stmt_text(Ctx *c, const Stmt *st) {
+  Renamer r = renamer_new(c);
+  rename_stmt(&r, st);
+  Str s = str_new(c);
+  print_stmt(&s, st, 0);
+  restore_names(&r);
+  return s.s;
+}
+
+static void print_head(Str *s, const Kernel *k) {
+  str_add(s, "kernel ");
+  lex_add_name(s, k->name);
+  str_add(s, "(");
+  for (int i = 0; i < k->nparams; i++) {
+    str_add(s, "%s%s", i ? ", " : "", k->writes[i] ? "out " : "");
+    print_param(s, k->params[i]);
+  }
+  for (int i = 0; i < k->dims.n; i++) {
+    str_add(s, i ? ", " : "; ");
+    print_dim(s, k->dims.v[i]);
+  }
+  str_add(s, ")");
+  if (k->scratch_bytes) str_add(s, " scratch %lld", (long long)k->scratch_bytes);
+  if (k->why && *k->why) {
+    str_add(s, " why ");
+    lex_add_string(s, k->why);
+  }
+  if (k->source && *k->source) {
+    str_add(s, " @");
+    lex_add_string(s, k->source);
+  }
+}
+
+const char *kernel_text(Ctx *c, const Kernel *k) {
+  Renamer r = renamer_new(c);
+  for (int i = 0; i < k->nparams; i++) rename_tensor(&r, k->params[i]);
+  for (int i = 0; i < k->dims.n; i++) rename_sym(&r, k->dims.v[i]);
+  rename_stmt(&r, k->body);
+  Str s = str_new(c);
+  print_head(&s, k);
+  print_body(&s, k->body, 0);
+  str_add(&s, "\n");
+  restore_names(&r);
+  return s.s;
+}
