@@ -7,16 +7,18 @@
 #define DLC_COMPILE_H
 
 #include "../passes/module.h"
+#include "onnx/onnx.h"
 
-extern const char *const compile_stages[];                   /* ends with NULL */
+extern const char *const compile_stages[]; /* ends with NULL */
 
 typedef struct { char name[24]; double seconds; } StageTime;
 
 /* What a compile did, for the summary. Sizes in bytes. */
 typedef struct CompileReport {
+  char sha256[65];                 /* of the model file */
   int64_t model_bytes, params;     /* params: elements of all constants of the model */
   int nodes_before, nodes_after, folded, fused, kernels;
-  int64_t file_bytes, code_bytes, weight_bytes, workspace_bytes;     /* workspace_bytes: -1 if it depends on run-time sizes */
+  int64_t file_bytes, code_bytes, weight_bytes, workspace_bytes;     /* workspace_bytes: -1 if sizes at run time have no bound */
   StageTime stage[16];
   int nstages;
   char cpu[64], triple[64];
@@ -28,12 +30,15 @@ typedef struct CompileReport {
 /* Compiles o->model. Returns the exit status; errors stand on stderr, and then no output file was touched. */
 int dlc_compile(const Options *o, CompileReport *report);
 
-/* For other uses of a model than compiling it. The graph as read, and after simplify; errors unwind as in passes. */
-Graph *compile_read(Ctx *c, const Options *o);
+/* The suffix that --emit KIND (n bytes) gives its file: ".so"; NULL if there is no such kind. */
+const char *compile_suffix(const char *kind, size_t n);
+
+/* For other uses of a model than compiling it. The graph as read (info may be NULL), and after simplify; errors unwind. */
+Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info);
 Graph *compile_simplified(Ctx *c, const Options *o);
 
-/* Runs body in a fresh context: a user's error in it unwinds to here, is printed, and gives the exit status that is returned;
- * otherwise body's own result is. The context is freed either way. */
-int dlc_guard(int (*body)(Ctx *c, void *user), void *user);
+/* Runs body in a fresh context; the context is freed in the end. A user's error in body unwinds to here: `failed` (may be NULL)
+ * sees the diagnostics, which are printed unless it returns true, and their exit status is returned. Otherwise body's result is. */
+int dlc_guard(int (*body)(Ctx *c, void *user), bool (*failed)(Ctx *c, void *user), void *user);
 
 #endif

@@ -77,11 +77,11 @@ static void sync_path(Ctx *c, const char *path, const char *reported) {
   if (!ok) cannot_write(c, reported);
 }
 
-void outfile_commit(Ctx *c, OutFile *const *files, int n, int mode) {
+void outfile_commit(Ctx *c, OutFile *const *files, int n) {
   mode_t mask = umask(0);
   umask(mask);
   for (int i = 0; i < n; i++) {
-    if (chmod(files[i]->temporary, (mode_t)mode & ~mask) != 0) cannot_write(c, files[i]->path);
+    if (chmod(files[i]->temporary, (files[i]->program ? 0777 : 0666) & ~mask) != 0) cannot_write(c, files[i]->path);
     sync_path(c, files[i]->temporary, files[i]->path);
   }
   for (int i = 0; i < n; i++) {

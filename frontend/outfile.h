@@ -8,11 +8,11 @@
 typedef struct OutFile {
   const char *path;                /* final */
   char *temporary;                 /* exists, empty, mode 0600 */
-  bool done;
+  bool program, done;              /* program: executable bits are set */
 } OutFile;
 
 OutFile *outfile_new(Ctx *c, const char *path);              /* E0502 if the folder cannot be written to */
 void outfile_write(Ctx *c, OutFile *f, const void *bytes, size_t n);   /* the whole content */
-void outfile_commit(Ctx *c, OutFile *const *files, int n, int mode);   /* mode 0666 or 0777, less the umask */
+void outfile_commit(Ctx *c, OutFile *const *files, int n);   /* modes as the umask has it */
 
 #endif

@@ -31,7 +31,7 @@ static int every_type(Ctx *c, void *user) {
   return 0;
 }
 
-static void test_round_trip(void) { CU_ASSERT_EQUAL(dlc_guard(every_type, NULL), 0); }
+static void test_round_trip(void) { CU_ASSERT_EQUAL(dlc_guard(every_type, NULL, NULL), 0); }
 
 static int read_one(Ctx *c, void *user) {
   *(Array *)user = npy_read(c, path);
@@ -44,7 +44,7 @@ static int status_of(const char *header, size_t bytes) {
   put(header, data, bytes);
   fclose(stderr);                  /* the messages are not the point */
   stderr = fopen("/dev/null", "w");
-  return dlc_guard(read_one, &ignored);
+  return dlc_guard(read_one, NULL, &ignored);
 }
 
 static int foreign(Ctx *c, void *user) {
@@ -58,7 +58,7 @@ static int foreign(Ctx *c, void *user) {
   return 0;
 }
 
-static void test_foreign(void) { CU_ASSERT_EQUAL(dlc_guard(foreign, NULL), 0); }
+static void test_foreign(void) { CU_ASSERT_EQUAL(dlc_guard(foreign, NULL, NULL), 0); }
 
 static void test_malformed(void) {
   CU_ASSERT_EQUAL(status_of("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }\n", 16), 0);

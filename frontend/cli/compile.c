@@ -7,15 +7,10 @@
 
 /* The model's file name with another suffix, in the current folder. */
 static const char *default_output(const Cli *cli, const char *model, const char *emit) {
-  static const char *const suffix[][2] = {{"so", ".so"}, {"obj", ".o"},       {"ll", ".ll"},
-                                          {"asm", ".s"}, {"graph", ".graph"}, {"tir", ".tir"}};
   const char *slash = strrchr(model, '/'), *base = slash ? slash + 1 : model, *dot = strrchr(base, '.');
-  size_t first = strcspn(emit, ",");
-  for (int i = 0; i < COUNT(suffix); i++)
-    if (strlen(suffix[i][0]) == first && !memcmp(suffix[i][0], emit, first))
-      return ctx_printf(cli->c, "%.*s%s", dot && dot != base ? (int)(dot - base) : (int)strlen(base), base,
-                        suffix[i][1]);
-  diag_fail(cli->c, E0202, NULL, NULL, "--emit: there is no kind %s", diag_quote(cli->c, emit));
+  const char *suffix = compile_suffix(emit, strcspn(emit, ","));
+  int stem = dot && dot != base ? (int)(dot - base) : (int)strlen(base);
+  return ctx_printf(cli->c, "%.*s%s", stem, base, suffix ? suffix : ".so");
 }
 
 static Options read_options(const Cli *cli) {

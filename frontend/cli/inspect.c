@@ -128,7 +128,7 @@ static void model_json(FILE *out, const char *path, Graph *g) {
 static void inspect_model(const Cli *cli, const char *path) {
   Options o = {.model = path};
   cli_shape_options(cli, &o);
-  Graph *g = compile_read(cli->c, &o);
+  Graph *g = compile_read(cli->c, &o, NULL);
   FILE *out = cli_out(cli);
   if (cli_has(cli, OPT_JSON)) model_json(out, path, g);
   else model_text(cli, out, g);

@@ -22,7 +22,7 @@ static int command(Ctx *c, void *user) {
 
 int main(int argc, char **argv) {
   Words words = {argc, argv};
-  int status = dlc_guard(command, &words);
+  int status = dlc_guard(command, NULL, &words);
   if (fflush(stdout) == 0 || status != 0) return status;
   fprintf(stderr, "dlc: error[E0502]: cannot write to the standard output\n");
   return 5;

@@ -121,5 +121,5 @@ void npy_write(Ctx *c, const char *path, const Array *a) {
   memcpy(whole + 10 + n, a->data, bytes);
   OutFile *file = outfile_new(c, path);
   outfile_write(c, file, whole, 10 + n + bytes);
-  outfile_commit(c, &file, 1, 0666);
+  outfile_commit(c, &file, 1);
 }

@@ -1,7 +1,7 @@
 /* ops.c - dlc ops: the operator table; with --model, the part of a model that it lacks. */
 #include "cli.h"
 #include "json.h"
-#include "../onnx/onnx.h"
+#include "../compile.h"
 
 static const char *const class_name[] = {"elem", "reduce", "expand", "move", "op", "tir", "host", "region"};
 
@@ -53,8 +53,51 @@ static void list_text(Ctx *c, FILE *out, bool all) {
   if (all) fprintf(out, "%d operators\n", n);
 }
 
+/* ---- --model: the importer reports every node that it cannot take; those reports are the result ---- */
+
+static int read_model(Ctx *c, void *user) {
+  Options o = {.model = cli_value(user, OPT_MODEL)};
+  compile_read(c, &o, NULL);
+  return 0;
+}
+
+static void put_result(const Cli *cli, const Diags *d) {
+  FILE *out = cli_out(cli);
+  const char *model = cli_value(cli, OPT_MODEL);
+  if (cli_has(cli, OPT_JSON)) {
+    Json j = json_begin(out, "ops");
+    json_text(&j, "model", model);
+    json_array(&j, "problems");
+    for (int i = 0; d && i < d->list.n; i++) {
+      json_object(&j, NULL);
+      json_text(&j, "code", diag_code_name(d->list.v[i].code));
+      json_text(&j, "text", d->list.v[i].text);
+      json_close(&j, '}');
+    }
+    json_close(&j, ']');
+    json_end(&j);
+  } else {
+    for (int i = 0; d && i < d->list.n; i++) fprintf(out, "%s\n", d->list.v[i].text);
+    if (!d && cli->verbose >= 0) fprintf(out, "dlc has every operator of %s\n", diag_quote(cli->c, model));
+  }
+  cli_out_done(cli, out);
+}
+
+/* Only of models that are well formed but not supported is the result a list. */
+static bool read_failed(Ctx *c, void *user) {
+  if (diag_exit_status(c) != 4) return false;
+  put_result(user, ctx_diags(c));
+  return true;
+}
+
+static int missing(Cli *cli) {
+  int status = dlc_guard(read_model, read_failed, cli);
+  if (status == 0) put_result(cli, NULL);
+  return status;
+}
+
 int verb_ops(Cli *cli) {
-  if (cli_has(cli, OPT_MODEL)) return missing(cli, cli_value(cli, OPT_MODEL));
+  if (cli_has(cli, OPT_MODEL)) return missing(cli);
   FILE *out = cli_out(cli);
   if (cli_has(cli, OPT_JSON)) list_json(cli->c, out);
   else list_text(cli->c, out, cli->verbose > 0);

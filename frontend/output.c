@@ -1,0 +1,175 @@
+/* output.c - the files of a compile. */
+#include "output.h"
+#include "../codegen/header.h"
+#include "../codegen/link.h"
+#include <sys/stat.h>
+
+const char *output_prefix(Ctx *c, const Options *o) {
+  if (o->name) {
+    if (strcmp(header_identifier(c, o->name), o->name) != 0)
+      diag_fail(c, E0202, NULL, ctx_printf(c, "--name=%s", header_identifier(c, o->name)),
+                "--name: %s is not a C identifier", diag_quote(c, o->name));
+    return o->name;
+  }
+  const char *slash = strrchr(o->output, '/'), *base = slash ? slash + 1 : o->output, *dot = strchr(base, '.');
+  if (!strncmp(base, "lib", 3) && base[3] && base[3] != '.') base += 3;
+  return header_identifier(c, dot && dot > base ? ctx_printf(c, "%.*s", (int)(dot - base), base) : base);
+}
+
+static HeaderIo *header_ports(Ctx *c, Tensor *const *t, int n) {
+  HeaderIo *io = NEW_ARRAY(c, HeaderIo, n);
+  for (int i = 0; i < n; i++) {
+    int64_t *dims = NEW_ARRAY(c, int64_t, MAX(t[i]->rank, 1));
+    const char **names = NEW_ARRAY(c, const char *, MAX(t[i]->rank, 1));
+    for (int d = 0; d < t[i]->rank; d++)
+      if (!ex_is_int(t[i]->shape[d], &dims[d])) {
+        dims[d] = -1;
+        names[d] = t[i]->shape[d]->op == EX_SYM ? t[i]->shape[d]->u.sym->name : NULL;
+      }
+    io[i] = (HeaderIo){t[i]->name, t[i]->dtype, t[i]->rank, dims, names};
+  }
+  return io;
+}
+
+static int64_t workspace_bytes(Module *m) {
+  Range r = m->arena_bytes ? expr_range(m->c, m->arena_bytes) : (Range){0, 0, 1};
+  int64_t bytes;
+  return r.max == INT64_MAX || !add_ok(r.max, m->scratch_bytes, &bytes) ? -1 : bytes;
+}
+
+static const char *header_of(Module *m, const char *sha256) {
+  Graph *g = m->graph;
+  const char **syms = NEW_ARRAY(m->c, const char *, MAX(g->dims.n, 1));
+  for (int i = 0; i < g->dims.n; i++) syms[i] = g->dims.v[i]->name;
+  HeaderInfo info = {.prefix = m->opt->name,
+                     .model_sha256 = sha256,
+                     .target = m->target->triple,
+                     .cpu = m->target->name,
+                     .ninputs = g->inputs.n,
+                     .noutputs = g->outputs.n,
+                     .syms = syms,
+                     .nsyms = g->dims.n,
+                     .workspace_bytes = workspace_bytes(m),
+                     .weights_bytes = m->weight_bytes};
+  info.inputs = header_ports(m->c, g->inputs.v, g->inputs.n);
+  info.outputs = header_ports(m->c, g->outputs.v, g->outputs.n);
+  return header_text(m->c, &info);
+}
+
+/* The library of all objects and the weights, at `path`. */
+static void link_library(Module *m, const ObjectList *objects, const char *path) {
+  Link *l = link_begin(m->c, m->target->triple, path);
+  const char *exports[2] = {ctx_printf(m->c, "%s_model", m->opt->name), ctx_printf(m->c, "%s_run", m->opt->name)};
+  for (int i = 0; i < objects->n; i++) link_object(l, objects->v[i].name, objects->v[i].bytes, objects->v[i].size);
+  ElfData *weights = elf_data_begin(l, "weights.o", "dlc_weights");
+  elf_data_put(weights, m->weights, (size_t)m->weight_bytes);
+  elf_data_end(weights);
+  link_shared(l, exports, 2, NULL);
+}
+
+static int64_t file_bytes(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+static void put_ports(Ctx *c, char *text, size_t size, Tensor *const *t, int n) {
+  size_t at = 0;
+  for (int i = 0; i < n && at < size; i++)
+    at += (size_t)snprintf(text + at, size - at, "%s%s %s", i ? ", " : "", t[i]->name, tensor_type_text(c, t[i]));
+}
+
+/* x.so with another suffix: x.h */
+static const char *with_suffix(Ctx *c, const char *path, const char *suffix) {
+  const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+  bool cut = dot && (!slash || dot > slash + 1) && dot != path;
+  return ctx_printf(c, "%.*s%s", cut ? (int)(dot - path) : (int)strlen(path), path, suffix);
+}
+
+typedef struct {
+  const char *kind, *suffix;
+} EmitKind;
+static const EmitKind emit_kinds[] = {
+    {"so", ".so"}, {"ll", ".ll"}, {"asm", ".s"}, {"graph", ".graph"}, {"tir", ".tir"}};
+
+const char *compile_suffix(const char *kind, size_t n) {
+  for (int i = 0; i < COUNT(emit_kinds); i++)
+    if (strlen(emit_kinds[i].kind) == n && !memcmp(emit_kinds[i].kind, kind, n)) return emit_kinds[i].suffix;
+  return NULL;
+}
+
+/* The first kind has the name of -o, the others its stem. */
+Outputs output_open(Ctx *c, const Options *o) {
+  Outputs out = {.files = {0}};
+  for (const char *p = o->emit; *p; p += strcspn(p, ","), p += *p == ',') {
+    size_t n = strcspn(p, ",");
+    const char *suffix = compile_suffix(p, n);
+    if (!suffix)
+      diag_fail(c, E0202, NULL, "so, ll, asm, graph, tir", "--emit: there is no kind %s",
+                diag_quote(c, ctx_printf(c, "%.*s", (int)n, p)));
+    const char *path = out.files.n ? with_suffix(c, o->output, suffix) : o->output;
+    vec_push(c, &out.files, outfile_new(c, path));
+    vec_push(c, &out.kinds, ctx_intern_n(c, p, n));
+    if (strcmp(suffix, ".so") != 0) continue;
+    out.files.v[out.files.n - 1]->program = true;
+    vec_push(c, &out.files, outfile_new(c, with_suffix(c, path, ".h")));
+    vec_push(c, &out.kinds, "header");
+  }
+  return out;
+}
+static void fill_report(Module *m, CompileReport *r) {
+  Graph *g = m->graph;
+  r->nodes_after = g->nodes.n;
+  r->folded = m->folded;
+  r->fused = m->fused;
+  r->kernels = m->kernels.n;
+  r->weight_bytes = m->weight_bytes;
+  r->workspace_bytes = workspace_bytes(m);
+  snprintf(r->cpu, sizeof r->cpu, "%s", m->target->name);
+  snprintf(r->triple, sizeof r->triple, "%s", m->target->triple);
+  snprintf(r->name, sizeof r->name, "%s", m->opt->name);
+  put_ports(m->c, r->inputs, sizeof r->inputs, g->inputs.v, g->inputs.n);
+  put_ports(m->c, r->outputs, sizeof r->outputs, g->outputs.v, g->outputs.n);
+}
+
+bool output_wants(const Outputs *out, const char *kind) {
+  for (int i = 0; i < out->kinds.n; i++)
+    if (!strcmp(out->kinds.v[i], kind)) return true;
+  return false;
+}
+
+static const char *module_tir(Module *m) {
+  Str s = str_new(m->c);
+  for (int i = 0; i < m->kernels.n; i++) str_add(&s, "%s\n", kernel_text(m->c, m->kernels.v[i]));
+  str_add(&s, "%s\n", stmt_text(m->c, m->program));
+  return s.s;
+}
+
+static const char *text_of(Module *m, const char *kind, const char *sha256) {
+  if (!strcmp(kind, "header")) return header_of(m, sha256);
+  if (!strcmp(kind, "graph")) return graph_text(m->graph);
+  if (!strcmp(kind, "tir")) return module_tir(m);
+  return emit_text(m, kind);
+}
+
+void output_write(Module *m, const Outputs *out, const ObjectList *objects, const char *sha256) {
+  for (int i = 0; i < out->files.n; i++) {
+    if (!strcmp(out->kinds.v[i], "so")) {
+      link_library(m, objects, out->files.v[i]->temporary);
+      continue;
+    }
+    const char *text = text_of(m, out->kinds.v[i], sha256);
+    outfile_write(m->c, out->files.v[i], text, strlen(text));
+  }
+}
+
+void output_commit(Module *m, const Outputs *out, CompileReport *r) {
+  fill_report(m, r);
+  outfile_commit(m->c, out->files.v, out->files.n);
+  for (int i = 0; i < out->files.n; i++) {
+    const char *path = out->files.v[i]->path;
+    if (!strcmp(out->kinds.v[i], "header")) snprintf(r->header, sizeof r->header, "%s", path);
+    if (i > 0) continue;
+    snprintf(r->output, sizeof r->output, "%s", path);
+    r->file_bytes = file_bytes(path);
+  }
+}

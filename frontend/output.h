@@ -1,0 +1,17 @@
+/* output.h - what a compile writes: library and header, objects and texts; all of them or none. */
+#ifndef DLC_OUTPUT_H
+#define DLC_OUTPUT_H
+
+#include "compile.h"
+#include "outfile.h"
+#include "../codegen/codegen.h"
+
+typedef struct Outputs { VEC(OutFile *) files; VEC(const char *) kinds; } Outputs;   /* kinds: of --emit, or "header" */
+
+const char *output_prefix(Ctx *c, const Options *o);         /* of the exported names: --name, or from the output's file name */
+Outputs output_open(Ctx *c, const Options *o);               /* at once, so that what cannot be written is known before the work */
+bool output_wants(const Outputs *out, const char *kind);
+void output_write(Module *m, const Outputs *out, const ObjectList *objects, const char *sha256);
+void output_commit(Module *m, const Outputs *out, CompileReport *r);   /* the files appear; the report tells of them */
+
+#endif
