@@ -6,6 +6,7 @@
 
 /* ---- targets (target.c): rows of targets.def ---- */
 const Target *target_find(Ctx *c, const char *cpu);          /* NULL or "host": this machine; diag_fail E0202 names the rows */
+const char *target_needs(const Target *t);                   /* CPU features that the library checks for, comma-separated */
 const Target *target_at(int i);                              /* rows in order; NULL at the end */
 
 /* ---- schedules (sched_rules.c) ---- */
@@ -14,7 +15,7 @@ Kernel *sched_rules_choose(Module *m, Group *g, const char *name);
 /* ---- math (math.c): transcendental operations as polynomials; returns a kernel body free of operations from EX_EXP on ---- */
 Stmt *math_expand(Ctx *c, Stmt *s);
 
-/* ---- LLVM (emit_llvm.c): the only file that knows LLVM ---- */
+/* ---- LLVM (llvm_module.c, emit_llvm.c) ---- */
 typedef struct { const char *name; const char *bytes; size_t size; } Object;   /* a relocatable object in memory (arena) */
 typedef VEC(Object) ObjectList;
 void emit_kernels(Module *m, ObjectList *out);               /* in parallel on m->opt->jobs threads; deterministic order */

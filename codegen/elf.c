@@ -3,7 +3,7 @@
 #include "link_impl.h"
 #include "../ir/diag.h"
 #include <elf.h>
-#include <errno.h>
+#include <unistd.h>
 
 enum { DATA_AT = 4096 };
 
@@ -31,9 +31,8 @@ static void fill(ElfData *d, uint64_t n) {
 
 ElfData *elf_data_begin(Link *l, const char *name, const char *symbol) {
   ElfData *d = NEW(l->c, ElfData);
-  const char *path = link_file(l, name);
-  *d = (ElfData){.l = l, .symbol = ctx_intern(l->c, symbol), .file = fopen(path, "wb")};
-  if (!d->file) diag_fail(l->c, E0502, NULL, NULL, "cannot write '%s': %s", l->out, strerror(errno));
+  *d = (ElfData){.l = l, .symbol = ctx_intern(l->c, symbol), .file = fdopen(dup(link_on_disk(l, name)), "wb")};
+  if (!d->file) link_cannot_write(l);
   ctx_defer(l->c, close_file, d);
   fill(d, DATA_AT);
   return d;
@@ -107,7 +106,7 @@ void elf_data_end(ElfData *d) {
   bool ok = !d->failed;
   if (fclose(d->file)) ok = false;
   d->file = NULL;
-  if (!ok) diag_fail(d->l->c, E0502, NULL, NULL, "cannot write '%s': %s", d->l->out, strerror(errno));
+  if (!ok) link_cannot_write(d->l);
 }
 
 /* ---- the note ---- */

@@ -1,4 +1,4 @@
-/* emit_llvm.c - tensor IR to object code through LLVM's C API; the only file that knows LLVM.
+/* emit_llvm.c - tensor IR to object code through LLVM's C API.
  *
  * One walk over a kernel's statements. Loop kinds end here: unrolled loops are walked once per iteration with the symbol constant, a
  * vector loop once with the symbol standing for the lanes, serial loops become loops. Register tensors are SSA values with phis at the loops
@@ -6,49 +6,12 @@
  * never branch: a guarded scalar or contiguous load reads zeros elsewhere, a lane mask becomes a masked load.
  * Kernels are independent modules, compiled on several threads; no Expr is made here, since hash-consing is not thread safe.
  */
-#include <llvm-c/Analysis.h>
-#include <llvm-c/Core.h>
-#include <llvm-c/IRReader.h>
-#include <llvm-c/Support.h>
-#include <llvm-c/Target.h>
-#include <llvm-c/TargetMachine.h>
-#include <llvm-c/Transforms/PassBuilder.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "codegen.h"
+#include "llvm.h"
 #include "program.h"
 
-typedef LLVMValueRef Ref;
-typedef struct { Ref v; int64_t c; bool vec; } Val;          /* i64 scalars: v + c, v NULL for constants; others: v */
-typedef struct { uint64_t gen; Val val; } Memo;
-typedef struct { const Tensor *t; int n; Ref *v; } Reg;
-typedef struct { uint64_t key[3]; Ref v; int next; } Cse;
-
-typedef struct Emit {
-  Ctx *c;                          /* this thread's own, for memory */
-  Module *m;
-  const Map *nonneg;               /* divisions of non-negative numbers, found beforehand */
-  LLVMContextRef lc;
-  LLVMModuleRef mod;
-  LLVMBuilderRef b;
-  Ref fn, zeros;
-  LLVMTypeRef i1, i8, i32, i64, ptr;
-  Map syms, memo, bases;           /* Sym* -> Val*; Expr* -> Memo*; Tensor* -> pointer */
-  VEC(Reg) regs;
-  VEC(uint64_t) gens;              /* memo generations that are valid here */
-  uint64_t next_gen, epoch;        /* epoch: of memory, for cached loads */
-  VEC(Cse) cse;
-  int heads[1024];
-  const Sym *vsym;                 /* of the vector loop that is open */
-  int lanes;
-  Ref vmask, guard_s, guard_v;     /* active lanes; condition under which loads may happen */
-  Ref lo, hi, scratch;
-  const Kernel *kernel;            /* NULL in the program's main */
-  Ref overflow;                    /* checked arithmetic (the plan): where overflows are collected */
-  struct Host { Ref rt, arena, weights, io, sym_array, bufs, dims; Map kernels; } host;
-} Emit;
 
 static Val eval(Emit *e, const Expr *x);
 
@@ -114,6 +77,7 @@ static uint64_t memo_open(Emit *e) {
   return e->next_gen;
 }
 static void memo_close(Emit *e) { e->gens.n--; }
+void memo_start(Emit *e) { memo_open(e); }
 
 /* ---- integers as value + constant ---- */
 static Ref checked(Emit *e, const char *name, Ref a, Ref b) {
@@ -222,7 +186,9 @@ static bool is_written(Emit *e, const Tensor *t) {
   return true;
 }
 
+static Ref tensor_address(Emit *e, const Tensor *t);
 static Ref base_of(Emit *e, const Tensor *t) {
+  if (!e->kernel) return tensor_address(e, t);
   Ref p = map_get(&e->bases, KEY(t));
   if (!p) diag_bug(e->c, "tensor %s has no address in %s", t->name, e->kernel ? e->kernel->name : "main");
   return p;
@@ -859,7 +825,7 @@ static Ref load_at(Emit *e, LLVMTypeRef type, Ref array, int i) {
 }
 
 /* The body works on pointers that do not alias; the kernel that is called takes them out of the array. */
-static void emit_kernel(Emit *e, const Kernel *k) {
+void emit_kernel(Emit *e, const Kernel *k) {
   int n = k->nparams;
   LLVMTypeRef types[n + 4], outer_type = kernel_type(e), inner_type;
   for (int i = 0; i < n; i++) types[i] = e->ptr;
@@ -902,7 +868,7 @@ static void most(const Stmt *s, int *params, int *dims) {
     if (s->body[i]) most(s->body[i], params, dims);
 }
 
-static void emit_main(Emit *e) {
+void emit_main(Emit *e) {
   struct Host *h = &e->host;
   LLVMTypeRef args[] = {e->ptr, e->ptr, e->ptr, e->ptr, e->ptr};
   Ref fn = declare(e, "dlc_main", LLVMFunctionType(e->i32, args, 5, false));
@@ -917,12 +883,11 @@ static void emit_main(Emit *e) {
   h->bufs = LLVMBuildArrayAlloca(e->b, e->ptr, int_const(e, params), "bufs");
   h->dims = LLVMBuildArrayAlloca(e->b, e->i64, int_const(e, dims), "dims");
   bind_model_dims(e);
-  program_each_condition(e->m->program, e, NULL);
   emit_stmt(e, e->m->program);
   LLVMBuildRet(e->b, LLVMConstInt(e->i32, 0, false));
 }
 
-static void emit_plan(Emit *e) {
+void emit_plan(Emit *e) {
   LLVMTypeRef args[] = {e->ptr, e->ptr};
   Ref fn = declare(e, "dlc_plan", LLVMFunctionType(e->i32, args, 2, false));
   int at = 0;

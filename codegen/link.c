@@ -1,10 +1,11 @@
 /* link.c - objects, the runtime and the names of libc, through lld, to one shared library that appears whole or not at all. */
-#include "link.h"
+#define _GNU_SOURCE
 #include "link_impl.h"
 #include "../ir/diag.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define CARRIED(id) runtime_##id, runtime_##id##_end, libc_##id, libc_##id##_end
@@ -23,10 +24,9 @@ static const ElfTarget *find_target(Ctx *c, const char *triple) {
   diag_fail(c, E0701, NULL, NULL, "dlc carries no runtime for '%s'", triple);
 }
 
-static void cleanup(void *object) {
+static void close_files(void *object) {
   Link *l = object;
-  for (int i = 0; i < l->files.n; i++) unlink(l->files.v[i]);
-  rmdir(l->folder);
+  for (int i = 0; i < l->files.n; i++) close(l->files.v[i].fd);
 }
 
 Link *link_begin(Ctx *c, const char *triple, const char *out) {
@@ -34,69 +34,88 @@ Link *link_begin(Ctx *c, const char *triple, const char *out) {
   l->c = c;
   l->out = ctx_intern(c, out);
   l->target = find_target(c, triple);
-  const char *slash = strrchr(out, '/');
-  l->folder = ctx_printf(c, "%.*s.dlc-tmp.XXXXXX", slash ? (int)(slash - out + 1) : 0, out);
-  if (!mkdtemp(l->folder)) diag_fail(c, E0502, NULL, NULL, "cannot write '%s': %s", out, strerror(errno));
-  ctx_defer(c, cleanup, l);
+  ctx_defer(c, close_files, l);
   return l;
 }
 
-/* A name in the folder; removed with it. */
-static const char *temp(Link *l, const char *name) {
-  const char *path = ctx_printf(l->c, "%s/%s", l->folder, name);
-  vec_push(l->c, &l->files, path);
+_Noreturn void link_cannot_write(Link *l) {
+  diag_fail(l->c, E0502, NULL, NULL, "cannot write '%s': %s", l->out, strerror(errno));
+}
+
+static const char *add_file(Link *l, const char *name, int fd) {
+  if (fd < 0) link_cannot_write(l);
+  LinkFile f = {ctx_intern(l->c, name), ctx_printf(l->c, "/proc/self/fd/%d", fd), fd};
+  vec_push(l->c, &l->files, f);
+  return f.path;
+}
+
+static const char *in_memory(Link *l, const char *name, const void *bytes, size_t n) {
+  int fd = memfd_create(name, MFD_CLOEXEC);
+  const char *path = add_file(l, name, fd), *at = bytes;
+  for (ssize_t done; n; at += done, n -= (size_t)done)
+    if ((done = write(fd, at, n)) <= 0) link_cannot_write(l);
   return path;
 }
 
-const char *link_file(Link *l, const char *name) {
-  const char *path = temp(l, name);
+void link_object(Link *l, const char *name, const void *bytes, size_t n) {
+  const char *path = in_memory(l, name, bytes, n);
   vec_push(l->c, &l->objects, path);
-  return path;
 }
 
-static void write_file(Link *l, const char *path, const void *bytes, size_t n) {
-  FILE *f = fopen(path, "wb");
-  bool ok = f && fwrite(bytes, 1, n, f) == n;
-  if ((f && fclose(f)) || !ok) diag_fail(l->c, E0502, NULL, NULL, "cannot write '%s': %s", l->out, strerror(errno));
+int link_on_disk(Link *l, const char *name) {
+  const char *slash = strrchr(l->out, '/');
+  char *folder = ctx_printf(l->c, "%.*s", slash ? (int)(slash - l->out + 1) : 1, slash ? l->out : ".");
+  int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) {                                              /* not every file system has them */
+    char *path = ctx_printf(l->c, "%s/.dlc-tmp.XXXXXX", folder);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0) unlink(path);
+  }
+  const char *path = add_file(l, name, fd);
+  vec_push(l->c, &l->objects, path);
+  return fd;
 }
-
-void link_object(Link *l, const char *name, const void *bytes, size_t n) { write_file(l, link_file(l, name), bytes, n); }
 
 static const char *export_map(Link *l, const char *const *exports, int n) {
   Str s = str_new(l->c);
   str_add(&s, "DLC_1 {\n  global:\n");
   for (int i = 0; i < n; i++) str_add(&s, "    \"%s\";\n", exports[i]);
   str_add(&s, "  local: *;\n};\n");
-  const char *path = temp(l, "exports.map");
-  write_file(l, path, s.s, s.n);
-  return path;
+  return in_memory(l, "exports.map", s.s, s.n);
+}
+
+/* The linker's words with the names that the files have here. */
+static const char *explain(Link *l, const char *messages) {
+  static const char prefix[] = "/proc/self/fd/";
+  Str s = str_new(l->c);
+  for (const char *p = messages, *hit; *p;) {
+    hit = strstr(p, prefix);
+    str_add(&s, "%.*s", (int)(hit ? (size_t)(hit - p) : strlen(p)), p);
+    if (!hit) break;
+    int fd = (int)strtol(hit + sizeof prefix - 1, (char **)&p, 10);
+    for (int i = 0; i < l->files.n; i++)
+      if (l->files.v[i].fd == fd) str_add(&s, "%s", l->files.v[i].name);
+  }
+  return s.s;
 }
 
 /* What the user can do something about is an error of input/output; the rest is ours. */
 static _Noreturn void link_failed(Link *l, char *messages) {
   static const char *const io[] = {"No space left", "failed to write", "failed to open", "cannot open output", "File too large"};
-  const char *text = ctx_intern(l->c, messages ? messages : "no message");
+  const char *text = explain(l, messages ? messages : "no message");
   free(messages);
   for (int i = 0; i < COUNT(io); i++)
     if (strstr(text, io[i])) diag_fail(l->c, E0502, NULL, NULL, "cannot write '%s': %s", l->out, text);
   diag_bug(l->c, "linking %s: %s", l->out, text);
 }
 
-static void flush(const char *path) {
-  int fd = open(path, O_RDONLY);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
-}
-
 void link_shared(Link *l, const char *const *exports, int nexports, const char *soname) {
   const ElfTarget *t = l->target;
-  const char *whole = temp(l, "linked.so"), *libc = temp(l, "libc.so.6");
   link_object(l, "runtime.o", t->runtime, (size_t)(t->runtime_end - t->runtime));
-  write_file(l, libc, t->libc, (size_t)(t->libc_end - t->libc));
+  const char *libc = in_memory(l, "libc.so.6", t->libc, (size_t)(t->libc_end - t->libc));
   VEC(const char *) argv = {0};
 #define ARG(text) vec_push(l->c, &argv, text)
-  ARG("ld.lld"), ARG("-m"), ARG(t->emulation), ARG("-shared"), ARG("-o"), ARG(whole);
+  ARG("ld.lld"), ARG("-m"), ARG(t->emulation), ARG("-shared"), ARG("-o"), ARG(l->out);
   ARG("--version-script"), ARG(export_map(l, exports, nexports));
   ARG("-z"), ARG("relro"), ARG("-z"), ARG("now"), ARG("-z"), ARG("noexecstack"), ARG("-z"), ARG("defs");
   ARG("--build-id=sha1"), ARG("--gc-sections"), ARG("--hash-style=gnu");
@@ -105,6 +124,4 @@ void link_shared(Link *l, const char *const *exports, int nexports, const char *
   ARG(libc);
   char *messages;
   if (lld_link(argv.n, argv.v, &messages)) link_failed(l, messages);
-  flush(whole);
-  if (rename(whole, l->out)) diag_fail(l->c, E0502, NULL, NULL, "cannot write '%s': %s", l->out, strerror(errno));
 }

@@ -7,8 +7,9 @@
  *     elf_data_end(w);
  *     link_shared(l, exports, 2, NULL);                             // m.so now exists, whole
  *
- * The temporary files stand in a folder beside the output, which goes however the compile ends. The runtime and the
- * names of libc that it imports are inside dlc: linking needs neither a tool nor a library of the system.
+ * What is linked stands in files without a name, so nothing is left behind however the compile ends. The output is written beside
+ * itself and renamed; it is best a temporary of frontend/outfile.h. The runtime and the names of libc that it imports are inside dlc:
+ * linking needs neither a tool nor a library of the system.
  */
 #ifndef DLC_LINK_H
 #define DLC_LINK_H
@@ -20,8 +21,6 @@ typedef struct ElfData ElfData;
 
 Link *link_begin(Ctx *c, const char *triple, const char *out);       /* E0701 if dlc carries no runtime for the triple; E0502 */
 void link_object(Link *l, const char *name, const void *bytes, size_t n);
-/* A path in the temporary folder; the object that the caller writes there is linked in. */
-const char *link_file(Link *l, const char *name);
 /* Links objects and runtime into the output; exports are the only visible symbols; soname may be NULL. E0502, or E0900 with
  * the linker's own words. */
 void link_shared(Link *l, const char *const *exports, int nexports, const char *soname);

@@ -16,13 +16,18 @@ typedef struct ElfTarget {
   const unsigned char *runtime, *runtime_end, *libc, *libc_end;
 } ElfTarget;
 
+/* A nameless file, which the linker opens as /proc/self/fd/FD. name: for messages. */
+typedef struct { const char *name, *path; int fd; } LinkFile;
+
 struct Link {
   Ctx *c;
   const char *out;
   const ElfTarget *target;
-  char *folder;
-  VEC(const char *) files;         /* in the folder */
-  VEC(const char *) objects;       /* those that are linked, in order */
+  VEC(LinkFile) files;             /* all, to be closed */
+  VEC(const char *) objects;       /* paths of those that are linked, in order */
 };
+
+int link_on_disk(Link *l, const char *name);                 /* a file for a large object, in the output's folder; it is linked in */
+_Noreturn void link_cannot_write(Link *l);                   /* E0502 with errno's words */
 
 #endif
