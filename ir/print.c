@@ -101,6 +101,7 @@ static void print_type(Str *s, const Tensor *t) {
 
 static void print_typed(Str *s, const Tensor *t) {
   print_name(s, t->name);
+  if (t->dtype == DT_NONE && t->rank < 0 && !t->layout) return;
   str_add(s, ": ");
   print_type(s, t);
 }
