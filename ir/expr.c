@@ -317,20 +317,7 @@ Expr *ex_fetch(Ctx *c, Tensor *t, Expr *offset) {
 }
 
 /* ---- reductions ---- */
-Expr *combiner_identity(Ctx *c, Combiner how, DType t) {
-  bool is_float = dtype_is_float(t);
-  int bits = dtype_info[t].bits;
-  bool is_signed = dtype_info[t].kind == 'i';
-  int64_t max = t == DT_BOOL ? 1 : is_signed ? (int64_t)(UINT64_MAX >> (65 - bits)) : (int64_t)(UINT64_MAX >> (64 - bits));
-  switch (how) {
-  case RED_SUM: case RED_OR: return ex_const_i(c, t, 0);
-  case RED_PROD: return ex_const_i(c, t, 1);
-  case RED_AND: return ex_const_i(c, t, t == DT_BOOL ? 1 : -1);
-  case RED_MIN: return is_float ? ex_const(c, t, __builtin_inf()) : ex_const_i(c, t, max);
-  case RED_MAX: return is_float ? ex_const(c, t, -__builtin_inf()) : ex_const_i(c, t, is_signed ? -max - 1 : 0);
-  default: diag_bug(c, "combiner %d", how);
-  }
-}
+Expr *combiner_identity(Ctx *c, Combiner how, DType t) { return const_scalar(c, t, combiner_start(how, t)); }
 
 Expr *combiner_apply(Ctx *c, Combiner how, Expr *a, Expr *b) {
   static const ExprOp ops[RED_COUNT] = {EX_ADD, EX_MUL, EX_MIN, EX_MAX, EX_AND, EX_OR};

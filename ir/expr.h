@@ -117,7 +117,9 @@ typedef struct ExprEnv {
 Scalar expr_eval(ExprEnv *env, const Expr *e);
 Scalar expr_apply(const Expr *node, const Scalar *operands); /* one operation, the meaning stated in expr.def; also folds constants */
 
-/* ---- text (print.c, parse.c): what is printed parses back to the same pointer ---- */
+/* ---- text (print_expr.c, parse_expr.c): what is printed parses back to the same pointer ----
+ * Infix as in C where C has it; the grammar is at the head of parse_expr.c. Constants: 3 is i64, 0.5 is f64, 0.5f is f32, i32(3), f16(0.5),
+ * f32(inf), true. x[i, j] loads, x{i*64 + j} fetches, sum(k<64, body) reduces. Shared sub-expressions: let t0 = ...; at the head. */
 const char *expr_text(Ctx *c, const Expr *e);
 typedef struct {                   /* what names mean while text is parsed; unknown names are errors */
   Map syms;                        /* interned name -> Sym* */

@@ -259,19 +259,16 @@ static Scalar combine(const Expr *e, Scalar a, Scalar b) {
   return (Scalar){.i = scalar_wrap(t, apply_int(&node, t, a.i, b.i, 0))};
 }
 
-static Scalar identity(Combiner how, DType t) {
-  Scalar all = {.i = t == DT_BOOL ? 1 : -1}, one = {.i = 1}, none = {.i = 0};
-  bool min = how == RED_MIN, is_signed = dtype_info[t].kind == 'i';
-  if (how == RED_AND) return all;
-  if (how == RED_SUM || how == RED_OR || how == RED_PROD) {
-    Scalar v = how == RED_PROD ? one : none;
-    return dtype_is_float(t) ? (Scalar){.f = (double)v.i} : v;
+Scalar combiner_start(Combiner how, DType t) {
+  bool is_signed = dtype_info[t].kind == 'i', is_float = dtype_is_float(t);
+  int64_t max = t == DT_BOOL ? 1 : (int64_t)(UINT64_MAX >> (64 - dtype_info[t].bits + is_signed));
+  switch (how) {
+  case RED_PROD: return is_float ? (Scalar){.f = 1} : (Scalar){.i = 1};
+  case RED_AND: return (Scalar){.i = t == DT_BOOL ? 1 : scalar_wrap(t, -1)};
+  case RED_MIN: return is_float ? (Scalar){.f = INFINITY} : (Scalar){.i = max};
+  case RED_MAX: return is_float ? (Scalar){.f = -INFINITY} : (Scalar){.i = is_signed ? -max - 1 : 0};
+  default: return is_float ? (Scalar){.f = 0} : (Scalar){.i = 0};
   }
-  if (dtype_is_float(t)) return (Scalar){.f = min ? INFINITY : -INFINITY};
-  if (t == DT_BOOL) return min ? one : none;
-  int bits = dtype_info[t].bits;
-  int64_t max = (int64_t)(UINT64_MAX >> (64 - bits + is_signed));
-  return (Scalar){.i = min ? max : is_signed ? -max - 1 : 0};
 }
 
 static Scalar eval_axes(Eval *ev, const Expr *e, int axis, Scalar so_far) {
@@ -289,7 +286,10 @@ static Scalar eval_axes(Eval *ev, const Expr *e, int axis, Scalar so_far) {
     return v;
   }
   const Sym *s = e->a[axis]->u.sym;
+  Memo *memo = ev->memo;
+  ev->memo = NULL;                 /* an extent may depend on the axes before it */
   int64_t end = s->extent ? eval(ev, s->extent).i : s->max + 1;
+  ev->memo = memo;
   Bound b = {ev->bound, s, 0};
   ev->bound = &b;
   for (b.value = s->min; b.value < end; b.value++) so_far = eval_axes(ev, e, axis + 1, so_far);
@@ -302,7 +302,7 @@ static Scalar eval_node(Eval *ev, const Expr *e) {
   case EX_CONST: return expr_apply(e, NULL);
   case EX_SYM: return eval_sym(ev, e->u.sym);
   case EX_LOAD: case EX_FETCH: return eval_load(ev, e);
-  case EX_REDUCE: return eval_axes(ev, e, 1, identity((Combiner)e->u.i, (DType)e->dtype));
+  case EX_REDUCE: return eval_axes(ev, e, 1, combiner_start((Combiner)e->u.i, (DType)e->dtype));
   case EX_SELECT: return eval(ev, e->a[eval(ev, e->a[0]).i ? 1 : 2]);
   default: {
     Scalar v[3];
