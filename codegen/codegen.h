@@ -24,6 +24,7 @@ const char *emit_text(Module *m, const char *what);          /* "ll" or "asm" of
 const char *emit_host_cpu(Ctx *c, const char **features);    /* name and features of this machine's CPU as LLVM spells them */
 
 /* ---- entry (entry.c): the program's main, the plan function, descriptor and tables ---- */
-void entry_emit(Module *m, ObjectList *out);
+typedef struct { const char *prefix, *json; } EntryInfo;     /* of the exported names; what the note and P_model say of the model */
+void entry_emit(Module *m, const EntryInfo *info, ObjectList *out);
 
 #endif

@@ -50,7 +50,7 @@ static const char *add_file(Link *l, const char *name, int fd) {
 }
 
 static const char *in_memory(Link *l, const char *name, const void *bytes, size_t n) {
-  int fd = memfd_create(name, MFD_CLOEXEC);
+  int fd = memfd_create("dlc", MFD_CLOEXEC);
   const char *path = add_file(l, name, fd), *at = bytes;
   for (ssize_t done; n; at += done, n -= (size_t)done)
     if ((done = write(fd, at, n)) <= 0) link_cannot_write(l);
