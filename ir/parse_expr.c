@@ -239,7 +239,8 @@ static Value parse_word(Parser *p) {
   Lexer at = *p->lx;
   bool plain = at.kind == TOK_NAME;
   const char *name = lex_name(p->lx);
-  if (lex_is(p->lx, "[") || lex_is(p->lx, "{")) return parse_index(p, name, &at);
+  bool number = scope_get(p, &p->scope->syms, name) && !scope_get(p, &p->scope->tensors, name);      /* `for i < N {` */
+  if (lex_is(p->lx, "[") || (lex_is(p->lx, "{") && !number)) return parse_index(p, name, &at);
   if (plain && lex_is(p->lx, "(")) return parse_call(p, name, &at);
   if (plain && (!strcmp(name, "true") || !strcmp(name, "false"))) return typed(ex_bool(p->c, name[0] == 't'));
   if (plain && !strcmp(name, "inf")) return (Value){.is_float = true, .f = INFINITY};
