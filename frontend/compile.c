@@ -99,7 +99,7 @@ static int compile_body(Ctx *c, void *user) {
   stage_begins(j, "codegen");
   if (output_wants(&out, "so")) {
     emit_kernels(m, &objects);
-    entry_emit(m, &objects);
+    entry_emit(m, &(EntryInfo){o->name, output_info(m, info.sha256)}, &objects);
   }
   stage_done(j, "codegen", NULL);
   stage_begins(j, "link");

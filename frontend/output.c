@@ -2,6 +2,8 @@
 #include "output.h"
 #include "../codegen/header.h"
 #include "../codegen/link.h"
+#include "json.h"
+#include <stdlib.h>
 #include <sys/stat.h>
 
 const char *output_prefix(Ctx *c, const Options *o) {
@@ -54,6 +56,38 @@ static const char *header_of(Module *m, const char *sha256) {
   info.inputs = header_ports(m->c, g->inputs.v, g->inputs.n);
   info.outputs = header_ports(m->c, g->outputs.v, g->outputs.n);
   return header_text(m->c, &info);
+}
+
+static void json_ports(Json *j, Ctx *c, const char *key, Tensor *const *t, int n) {
+  json_array(j, key);
+  for (int i = 0; i < n; i++) {
+    json_object(j, NULL);
+    json_text(j, "name", t[i]->name);
+    json_text(j, "type", tensor_type_text(c, t[i]));
+    json_close(j, '}');
+  }
+  json_close(j, ']');
+}
+
+const char *output_info(Module *m, const char *sha256) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *memory = open_memstream(&text, &size);
+  if (!memory) diag_fail(m->c, E0601, NULL, NULL, "out of memory");
+  Json j = json_begin(memory, "model");
+  json_text(&j, "name", m->opt->name);
+  json_text(&j, "model_sha256", sha256);
+  json_text(&j, "target", m->target->triple);
+  json_text(&j, "cpu", m->target->name);
+  json_ports(&j, m->c, "inputs", m->graph->inputs.v, m->graph->inputs.n);
+  json_ports(&j, m->c, "outputs", m->graph->outputs.v, m->graph->outputs.n);
+  json_int(&j, "weight_bytes", m->weight_bytes);
+  json_int(&j, "kernels", m->kernels.n);
+  json_close(&j, '}');
+  fclose(memory);
+  const char *info = ctx_printf(m->c, "%s", text);
+  free(text);
+  return info;
 }
 
 /* The library of all objects and the weights, at `path`. */

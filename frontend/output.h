@@ -10,6 +10,7 @@ typedef struct Outputs { VEC(OutFile *) files; VEC(const char *) kinds; } Output
 
 const char *output_prefix(Ctx *c, const Options *o);         /* of the exported names: --name, or from the output's file name */
 Outputs output_open(Ctx *c, const Options *o);               /* at once, so that what cannot be written is known before the work */
+const char *output_info(Module *m, const char *sha256);      /* JSON: what a library says of itself */
 bool output_wants(const Outputs *out, const char *kind);
 void output_write(Module *m, const Outputs *out, const ObjectList *objects, const char *sha256);
 void output_commit(Module *m, const Outputs *out, CompileReport *r);   /* the files appear; the report tells of them */

@@ -1,5 +1,5 @@
 /* compare.c - dlc compare: outputs beside a reference's, element by element, and one word at the end. */
-#include "json.h"
+#include "../json.h"
 #include "runner.h"
 #include "term.h"
 #include "../../ir/diag.h"

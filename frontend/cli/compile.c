@@ -1,7 +1,7 @@
 /* compile.c - dlc compile: options to an Options, and the summary afterwards. */
 #include "../compile.h"
 #include "cli.h"
-#include "json.h"
+#include "../json.h"
 #include "progress.h"
 #include "term.h"
 

@@ -1,6 +1,6 @@
 /* ops.c - dlc ops: the operator table; with --model, the part of a model that it lacks. */
 #include "cli.h"
-#include "json.h"
+#include "../json.h"
 #include "../compile.h"
 
 static const char *const class_name[] = {"elem", "reduce", "expand", "move", "op", "tir", "host", "region"};

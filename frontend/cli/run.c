@@ -1,5 +1,5 @@
 /* run.c - dlc run: one inference, and what came out. */
-#include "json.h"
+#include "../json.h"
 #include "runner.h"
 #include "term.h"
 #include <math.h>

@@ -1,6 +1,6 @@
 /* version.c - dlc version */
 #include "cli.h"
-#include "json.h"
+#include "../json.h"
 
 int verb_version(Cli *cli) {
   FILE *out = cli_out(cli);

@@ -2,7 +2,7 @@
 #ifndef DLC_JSON_H
 #define DLC_JSON_H
 
-#include "../../ir/base.h"
+#include "../ir/base.h"
 
 typedef struct { FILE *to; int depth; bool some[16]; } Json;
 
