@@ -81,15 +81,21 @@ void *ctx_copy(Ctx *c, const void *from, size_t bytes) {
   return p;
 }
 
-char *ctx_printf(Ctx *c, const char *fmt, ...) {
-  va_list args, again;
-  va_start(args, fmt);
+char *ctx_vprintf(Ctx *c, const char *fmt, va_list args) {
+  va_list again;
   va_copy(again, args);
   int n = vsnprintf(NULL, 0, fmt, args);
-  va_end(args);
   char *s = ctx_alloc(c, (size_t)MAX(n, 0) + 1);
   vsnprintf(s, (size_t)MAX(n, 0) + 1, fmt, again);
   va_end(again);
+  return s;
+}
+
+char *ctx_printf(Ctx *c, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  char *s = ctx_vprintf(c, fmt, args);
+  va_end(args);
   return s;
 }
 
