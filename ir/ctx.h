@@ -29,6 +29,8 @@ struct Ctx {
   void *slots[SLOT_COUNT];
 };
 
+char *ctx_vprintf(Ctx *c, const char *fmt, va_list args) __attribute__((format(printf, 2, 0), nonnull(2)));
+
 static inline uint64_t mix64(uint64_t x) {
   x ^= x >> 30; x *= 0xbf58476d1ce4e5b9u;
   x ^= x >> 27; x *= 0x94d049bb133111ebu;

@@ -52,18 +52,12 @@ static void add_node(Ctx *c, Str *s, const Node *n) {
 }
 
 static void record(Ctx *c, DiagCode code, const Node *where, const char *hint, const char *fmt, va_list args) {
-  va_list again;
-  va_copy(again, args);
-  int n = vsnprintf(NULL, 0, fmt, args);
-  char *text = ctx_alloc(c, (size_t)MAX(n, 0) + 1);
-  vsnprintf(text, (size_t)MAX(n, 0) + 1, fmt, again);
-  va_end(again);
   Str s = str_new(c);
   if (where) {
     add_node(c, &s, where);
     str_add(&s, ": ");
   }
-  str_add(&s, "%s", text);
+  str_add(&s, "%s", ctx_vprintf(c, fmt, args));
   vec_push(c, &c->diags.list, ((Diag){code, s.s, hint ? ctx_printf(c, "%s", hint) : NULL}));
 }
 
@@ -97,11 +91,7 @@ void diag_bug(Ctx *c, const char *fmt, ...) {
     str_add(&s, " at ");
     add_node(c, &s, c->diags.node);
   }
-  int n = vsnprintf(NULL, 0, fmt, args);
-  va_end(args);
-  va_start(args, fmt);
-  char *text = ctx_alloc(c, (size_t)MAX(n, 0) + 1);
-  vsnprintf(text, (size_t)MAX(n, 0) + 1, fmt, args);
+  const char *text = ctx_vprintf(c, fmt, args);
   va_end(args);
   vec_push(c, &c->diags.list, ((Diag){E0900, ctx_printf(c, "%s (please report): %s", s.s, text), NULL}));
   unwind(c);

@@ -1,6 +1,6 @@
 /* lex.c - tokens of dlc's texts. */
 #include "lex.h"
-#include "diag.h"
+#include "ctx.h"
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,14 +9,10 @@ static bool starts_name(char ch) { return isalpha((unsigned char)ch) || ch == '_
 static bool in_name(char ch) { return isalnum((unsigned char)ch) || ch == '_' || ch == '.'; }
 
 void lex_fail(const Lexer *lx, const char *fmt, ...) {
-  va_list args, again;
+  va_list args;
   va_start(args, fmt);
-  va_copy(again, args);
-  int n = vsnprintf(NULL, 0, fmt, args);
+  const char *text = ctx_vprintf(lx->ctx, fmt, args);
   va_end(args);
-  char *text = ctx_alloc(lx->ctx, (size_t)MAX(n, 0) + 1);
-  vsnprintf(text, (size_t)MAX(n, 0) + 1, fmt, again);
-  va_end(again);
   diag_fail(lx->ctx, E0309, NULL, NULL, "%d:%d: %s", lx->line, lx->column, text);
 }
 
