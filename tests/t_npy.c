@@ -25,7 +25,7 @@ static int every_type(Ctx *c, void *user) {
       for (int64_t i = 0; i < array_count(&a); i++) dtype_store_i(a.dtype, (char *)a.data + i * dtype_bytes(a.dtype), i % 2);
       npy_write(c, path, &a);
       Array b = npy_read(c, path);
-      CU_ASSERT(a.dtype == b.dtype && a.rank == b.rank && !memcmp(a.dims, b.dims, sizeof a.dims));
+      CU_ASSERT(a.dtype == b.dtype && a.rank == b.rank && !memcmp(a.dims, b.dims, (size_t)rank * sizeof *a.dims));
       CU_ASSERT(!memcmp(a.data, b.data, array_bytes(&a)));
     }
   return 0;
