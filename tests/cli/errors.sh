@@ -116,4 +116,9 @@ expect 4 '' 'Frobnicate'                 "$dlc" ops --model unknown.onnx
 expect 0 '' 'every operator'             "$dlc" ops --model good.onnx
 expect 0 '' 'input x  f32\[N,4\]'        "$dlc" inspect chain.onnx
 
+# the README's tables are the program's
+sed -n '/^<!-- dlc help --markdown -->/,/^<!-- end -->/p' "$here/../../README.md" | grep -v '^<!--' > readme.txt
+"$dlc" help --markdown > help.txt
+cmp -s readme.txt help.txt || fail "README.md: the tables differ from: dlc help --markdown"
+
 if [ "$failures" = 0 ]; then echo "all as expected"; else exit 1; fi
