@@ -218,10 +218,10 @@ static Expr *distribute(Ctx *c, Expr *sum, Expr *b) {
   return to.over ? NULL : lin_build(c, &to);
 }
 
+/* Whether a sum is multiplied out is its own property, so that parts of a product look like the whole. */
 static bool distributes(const Expr *sum, const Expr *b) {
-  enum { MOST = 16 };
-  return sum->op == EX_ADD && sum->flags & EXPR_INDEX && b->flags & EXPR_INDEX && sum->flags & EXPR_AXIS &&
-         count_terms(sum) * count_terms(b) <= MOST;
+  enum { MOST = 6 };               /* MOST * MOST terms fit a Lin */
+  return sum->op == EX_ADD && sum->flags & b->flags & EXPR_INDEX && sum->flags & EXPR_AXIS && count_terms(sum) <= MOST;
 }
 
 Expr *lin_product(Ctx *c, Expr *a, Expr *b) {
