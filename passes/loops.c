@@ -30,17 +30,15 @@ typedef struct {
 
 static Stmt *gen_from(Run *r, int pos, Phase phase);
 
-/* ---- values of iterators ---- */
+/* ---- values of iterators; NULL where the loops are not open ---- */
 static Expr *iter_value(Ctx *c, const Iter *it) {
   if (it->fused) {
     Expr *f = iter_value(c, it->fused);
-    return ex_binary(c, it->fused_hi ? EX_DIV : EX_MOD, f, it->mate->extent);
+    return f ? ex_binary(c, it->fused_hi ? EX_DIV : EX_MOD, f, it->mate->extent) : NULL;
   }
-  if (it->outer) {
-    Expr *o = ex_mul(c, iter_value(c, it->outer), it->run);
-    return ex_add(c, ex_add(c, it->base, o), iter_value(c, it->inner));
-  }
-  return it->value;
+  if (!it->outer) return it->value;
+  Expr *o = iter_value(c, it->outer), *i = iter_value(c, it->inner);
+  return o && i && it->run ? ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), i) : NULL;
 }
 
 /* The largest extent that a leaf can have in any run. */
@@ -161,8 +159,11 @@ static Expr *acc_index(Run *r) {
   Ctx *c = r->g->c;
   Expr *e = ex_int(c, 0);
   for (int i = 0; i < r->l->order.n; i++) {
-    Iter *it = r->l->order.v[i];
-    if (it->stride && it->value) e = ex_add(c, e, ex_mul(c, it->value, ex_int(c, it->stride)));
+    Iter *it = r->l->order.v[i], *p = it->parent;
+    if (!it->stride || !it->value) continue;
+    Expr *step = it->value;                                  /* a later run goes on where the first one ended */
+    if (p && it == p->outer) step = ex_add(c, step, ex_div(c, p->base, ex_int(c, p->factor[0])));
+    e = ex_add(c, e, ex_mul(c, step, ex_int(c, it->stride)));
   }
   return e;
 }
@@ -347,17 +348,34 @@ static Stmt *with_inner_stages(Run *r, const Iter *it, int pos, Phase phase) {
 }
 
 /* ---- loops ---- */
+/* Split iterators whose outer part is a part of a fused loop begin where that loop opens: all their runs are alike. */
+static void open_fused_splits(Run *r, Iter **opened, int *n) {
+  Ctx *c = r->g->c;
+  for (int i = 0; i < r->l->splits.n; i++) {
+    Iter *p = r->l->splits.v[i];
+    Expr *o = p->run || !p->outer->fused ? NULL : iter_value(c, p->outer);
+    if (!o) continue;
+    p->base = ex_int(c, 0);
+    p->run = ex_int(c, p->factor[0]);
+    p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
+    opened[(*n)++] = p;
+  }
+}
+
 static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   Ctx *c = r->g->c;
-  Iter *it = r->l->order.v[pos], *p = it->parent;
+  Iter *it = r->l->order.v[pos], *p = it->parent, *opened[64];
   bool loop = !ex_equals_int(count, 1);
+  int nopened = 0;
   Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, count) : NULL;
   it->value = loop ? s->self : ex_int(c, 0);
   if (p && p->chunk && it == p->outer)
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
+  open_fused_splits(r, opened, &nopened);
   bool root = r->l == sched_root(r->g->s) && phase != FINAL;
   Stmt *body = root ? with_inner_stages(r, it, pos, phase) : gen_from(r, pos + 1, phase);
   it->value = NULL;
+  while (nopened) opened[--nopened]->run = NULL;
   if (!loop) return body;
   Stmt *f = st_for(c, it->kind, s, count, body);
   f->lanes = it->lanes;

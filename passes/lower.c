@@ -130,8 +130,8 @@ static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
     Expr *extent = d == dim ? ex_int(c, high ? l->ring_hi[d] : l->ring_lo[d]) : stage_extent(c, t, d);
     if (d > dim) extent = ex_add(c, extent, ex_int(c, l->ring_lo[d] + l->ring_hi[d]));
     Sym *s = loop[n++] = sym_axis(c, SYM_AXIS, ctx_printf(c, "z%d", d), extent);
-    at[d] = ex_sub(c, s->self, ex_int(c, lo));
-    if (d == dim && high) at[d] = ex_add(c, s->self, t->shape[d]);
+    Expr *z = ex_equals_int(extent, 1) ? ex_int(c, 0) : s->self;
+    at[d] = d == dim && high ? ex_add(c, z, t->shape[d]) : ex_sub(c, z, ex_int(c, lo));
   }
   Stmt *body = st_store(c, t, layout_offset(c, t, at), ex_const(c, t->dtype, 0), -1);
   int channels = l->n > t->rank ? l->part[l->n - 1].dim : t->rank - 1;     /* the dimension that lies contiguous */

@@ -112,11 +112,14 @@ static const char *split(Words *w, bool chunk) {
   it->nfactors = a - 2;
   it->chunk = chunk;
   int at = order_index(l, it);
-  it->outer = iter_new(c, w->word[a + 1], it->reduce, NULL);
+  int64_t n;
+  bool even = it->extent && it->nfactors == 1 && (chunk || (ex_is_int(it->extent, &n) && n % it->factor[0] == 0));
+  it->outer = iter_new(c, w->word[a + 1], it->reduce, even ? ex_ceil_div(c, it->extent, it->factor[0]) : NULL);
   it->inner = iter_new(c, w->word[a + 2], it->reduce, NULL);
   it->outer->parent = it->inner->parent = it;
   l->order.v[at] = it->outer;
   order_insert(c, l, at + 1, it->inner);
+  vec_push(c, &l->splits, it);
   return NULL;
 }
 static const char *do_split(Words *w) { return split(w, false); }

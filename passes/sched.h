@@ -44,6 +44,7 @@ typedef struct StageLoops {
   VEC(Iter *) axes;                /* data axes in the stage's order, then reduction axes */
   Sym **syms;                      /* their symbols */
   VEC(Iter *) order;               /* leaves from outside in */
+  VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
 } StageLoops;
 

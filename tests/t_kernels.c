@@ -1,0 +1,283 @@
+/* t_kernels.c - stages to kernels: every schedule rule, layout and epilogue against a direct evaluation of the stages. */
+#include <CUnit/Basic.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "../codegen/codegen.h"
+#include "../passes/passes.h"
+
+static Options options;
+static const char *cpu = "x86-64-v4";
+
+typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; } Case;
+
+static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
+
+static int64_t count(Case *k, const Tensor *t) {
+  int64_t n = 1;
+  if (!ex_is_int(layout_elements(k->c, t), &n)) n = -1;
+  return n;
+}
+
+static Tensor *tensor(Case *k, const char *name, int rank, const int64_t *dims) {
+  Expr *shape[MAX_RANK];
+  for (int i = 0; i < rank; i++) shape[i] = ex_int(k->c, dims[i]);
+  return tensor_new(k->c, name, DT_F32, rank, shape);
+}
+#define DIMS(...) COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__}
+
+static float *fill(Case *k, const Tensor *t) {
+  int64_t n = count(k, t);
+  float *v = NEW_ARRAY(k->c, float, n + 64);
+  for (int64_t i = 0; i < n; i++) v[i] = next(k);
+  return v;
+}
+
+static Tensor *input(Case *k, const char *name, int rank, const int64_t *dims) {
+  Tensor *t = tensor(k, name, rank, dims);
+  t->scope = SCOPE_INPUT;
+  vec_push(k->c, &k->m->graph->inputs, t);
+  map_set(&k->data, KEY(t), fill(k, t));
+  return t;
+}
+
+static Tensor *weight(Case *k, const char *name, int rank, const int64_t *dims) {
+  Tensor *t = tensor(k, name, rank, dims);
+  t->data = NEW(k->c, ConstData);
+  t->data->bytes = fill(k, t);
+  map_set(&k->data, KEY(t), (void *)t->data->bytes);
+  return t;
+}
+
+static Stage *stage(Case *k, Tensor *out) {
+  static const char *const names[] = {"a", "b", "c", "d", "e"};
+  Stage *st = NEW(k->c, Stage);
+  st->out = out;
+  st->axes = NEW_ARRAY(k->c, Sym *, out->rank + 1);
+  for (int i = 0; i < out->rank; i++) st->axes[i] = sym_axis(k->c, SYM_AXIS, names[i], out->shape[i]);
+  vec_push(k->c, &k->stages, st);
+  Item *it = NEW(k->c, Item);
+  it->group = NEW(k->c, Group);
+  it->group->source = out->name;
+  vec_push(k->c, &it->group->stages, st);
+  vec_push(k->c, &k->m->body->items, it);
+  return st;
+}
+
+static Stage *copy_of(Ctx *c, const Stage *st) {
+  Stage *s = NEW(c, Stage);
+  *s = *st;
+  return s;
+}
+
+/* ---- direct evaluation: one element at a time, as the stages stand ---- */
+typedef struct { ExprEnv env; Case *k; Map values; } Direct;
+static Scalar sym_value(ExprEnv *env, const Sym *s) { return (Scalar){.i = *(int64_t *)map_get(&((Direct *)env)->values, KEY(s))}; }
+static Scalar load_value(ExprEnv *env, const Expr *load, const int64_t *index) {
+  Direct *d = (Direct *)env;
+  const Tensor *t = load->u.tensor;
+  int64_t at = 0;
+  for (int i = 0; i < t->rank; i++) at = at * t->shape[i]->u.i + index[i];
+  return (Scalar){.f = ((float *)map_get(&d->k->data, KEY(t)))[at]};
+}
+
+static void evaluate(Case *k, const Stage *st) {
+  Direct d = {{sym_value, load_value}, k, map_new(k->c)};
+  int64_t n = 1, at[MAX_RANK] = {0};
+  for (int i = 0; i < st->out->rank; i++) n *= st->out->shape[i]->u.i, map_set(&d.values, KEY(st->axes[i]), &at[i]);
+  Expr *red = stage_reduce(st->body);
+  float *out = NEW_ARRAY(k->c, float, n + 1);
+  int64_t r[MAX_RANK] = {0};
+  for (int i = 1; red && i < red->n; i++) map_set(&d.values, KEY(red->a[i]->u.sym), &r[i - 1]);
+  Tensor *sum = tensor(k, "sum", 0, NULL);
+  Expr *load = ex_load(k->c, sum, NULL, 0);
+  for (int64_t e = 0; e < n; e++) {
+    float acc = red && red->u.i == RED_MAX ? -INFINITY : 0;
+    int64_t steps = 1;
+    for (int i = 1; red && i < red->n; i++) steps *= red->a[i]->u.sym->extent->u.i;
+    for (int64_t s = 0; red && s < steps; s++) {
+      int64_t rest = s;
+      for (int i = red->n - 1; i >= 1; i--) r[i - 1] = rest % red->a[i]->u.sym->extent->u.i, rest /= red->a[i]->u.sym->extent->u.i;
+      float v = (float)expr_eval(&d.env, red->a[0]).f;
+      acc = red->u.i == RED_MAX ? fmaxf(acc, v) : acc + v;
+    }
+    map_set(&k->data, KEY(sum), &acc);
+    struct { Expr *from, *to; } pair = {red, load};
+    Subst none = subst_new(k->c);
+    (void)none; (void)pair;
+    Expr *body = st->body;
+    if (red && body == red) out[e] = acc;
+    else if (!red) out[e] = (float)expr_eval(&d.env, body).f;
+    else {
+      extern Expr *swap_reduce(Ctx *, Expr *, void *);
+      Expr *p[] = {red, load};
+      out[e] = (float)expr_eval(&d.env, expr_map(k->c, body, swap_reduce, p)).f;
+    }
+    for (int i = st->out->rank - 1; i >= 0 && ++at[i] == st->out->shape[i]->u.i; i--) at[i] = 0;
+  }
+  map_set(&k->data, KEY(st->out), out);
+}
+
+Expr *swap_reduce(Ctx *c, Expr *e, void *user) {
+  Expr **pair = user;
+  (void)c;
+  return e == pair[0] ? pair[1] : e;
+}
+
+/* ---- the program, interpreted ---- */
+static void *place(Case *k, char *arena, const Tensor *t) {
+  int64_t at = 0;
+  if (t->scope == SCOPE_INPUT) return map_get(&k->data, KEY(t));
+  if (t->scope == SCOPE_OUTPUT) return map_get(&k->data, KEY(t) + 1);
+  ex_is_int(t->offset, &at);
+  return (t->scope == SCOPE_CONST ? (char *)k->m->weights : arena) + at;
+}
+
+static void run_program(Case *k, char *arena, const Stmt *s) {
+  void *params[64];
+  if (s->op == ST_CALL) {
+    for (int i = 0; i < s->kernel->nparams; i++) params[i] = place(k, arena, s->args[i]);
+    kernel_run(k->c, s->kernel, params, NULL);
+  }
+  for (int i = 0; i < s->n; i++) run_program(k, arena, s->body[i]);
+}
+
+static Case start(uint32_t seed) {
+  Case k = {.c = ctx_new(), .seed = seed};
+  options.cpu = cpu;
+  k.m = NEW(k.c, Module);
+  *k.m = (Module){.c = k.c, .opt = &options, .target = target_find(k.c, cpu), .schedule = sched_rules_choose, .notes = str_new(k.c)};
+  k.m->graph = graph_new(k.c, NULL, "test");
+  k.m->body = NEW(k.c, Body);
+  k.data = map_new(k.c);
+  return k;
+}
+
+static void finish(Case *k, const char *rule) {
+  Stage *last = k->stages.v[k->stages.n - 1];
+  VEC(Stage *) plain = {0};
+  for (int i = 0; i < k->stages.n; i++) vec_push(k->c, &plain, copy_of(k->c, k->stages.v[i]));
+  last->out->scope = SCOPE_OUTPUT;
+  vec_push(k->c, &k->m->graph->outputs, last->out);
+  Tensor *out = last->out;
+  for (int i = 0; i < plain.n; i++) evaluate(k, plain.v[i]);
+  float *want = map_get(&k->data, KEY(out));
+  int64_t n = count(k, out), arena = 0;
+  float *got = NEW_ARRAY(k->c, float, n + 64);
+  map_set(&k->data, KEY(out) + 1, got);
+  pass_fuse(k->m);
+  pass_layout(k->m);
+  pass_lower(k->m);
+  pass_weights(k->m);
+  pass_memplan(k->m);
+  bool found = !rule;
+  for (int i = 0; i < k->m->kernels.n; i++) {
+    kernel_verify(k->c, k->m->kernels.v[i]);
+    if (getenv("DLC_TEST_PRINT")) puts(kernel_text(k->c, k->m->kernels.v[i]));
+    found |= rule && k->m->kernels.v[i]->why && !strcmp(k->m->kernels.v[i]->why, rule);
+  }
+  CU_ASSERT(found);
+  CU_ASSERT(ex_is_int(k->m->arena_bytes, &arena));
+  char *memory = malloc((size_t)arena + 64);
+  memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
+  run_program(k, memory, k->m->program);
+  free(memory);
+  double worst = 0;
+  for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs(got[i] - want[i]) / fmax(1, fabs(want[i])));
+  if (!(worst < 1e-4)) printf("  %s: worst %g\n", k->stages.v[0]->out->name, worst);
+  CU_ASSERT(worst < 1e-4);
+  ctx_free(k->c);
+}
+
+static Expr *at(Case *k, Tensor *t, Expr *a, Expr *b, Expr *c, Expr *d) {
+  Expr *index[] = {a, b, c, d};
+  return ex_load(k->c, t, index, t->rank);
+}
+
+static Expr *relu(Case *k, Expr *x) { return ex_max(k->c, x, ex_const(k->c, DT_F32, 0)); }
+
+static void matmul(int64_t m, int64_t n, int64_t kk, bool epilogue) {
+  Case k = start((uint32_t)(m * 31 + n));
+  Tensor *x = input(&k, "x", DIMS(m, kk)), *w = weight(&k, "w", DIMS(kk, n)), *b = weight(&k, "bias", DIMS(n));
+  Stage *mm = stage(&k, tensor(&k, "mm", DIMS(m, n)));
+  Sym *r = sym_axis(k.c, SYM_REDUCE, "k", ex_int(k.c, kk));
+  Expr *i = mm->axes[0]->self, *j = mm->axes[1]->self;
+  mm->body = ex_reduce(k.c, RED_SUM, ex_mul(k.c, at(&k, x, i, r->self, 0, 0), at(&k, w, r->self, j, 0, 0)), &r, 1);
+  if (epilogue) {
+    Stage *y = stage(&k, tensor(&k, "y", DIMS(m, n)));
+    Expr *p = y->axes[0]->self, *q = y->axes[1]->self;
+    y->body = relu(&k, ex_add(k.c, at(&k, mm->out, p, q, 0, 0), at(&k, b, q, 0, 0, 0)));
+  }
+  finish(&k, m * n > 16 ? "contraction" : NULL);
+}
+
+static void test_matmul(void) {
+  matmul(14, 64, 32, true);
+  matmul(1, 100, 37, true);
+  matmul(30, 40, 5, false);
+  matmul(65, 17, 9, true);
+  matmul(3, 5, 7, true);
+}
+
+static void conv(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
+  Case k = start((uint32_t)(ci * 7 + co + kern));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(1, ci, h, w));
+  int64_t oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
+  for (int layer = 0; layer <= chain; layer++) {
+    Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(co, ci, kern, kern)), *b = weight(&k, "b", DIMS(co));
+    Stage *st = stage(&k, tensor(&k, layer ? "c1" : "c0", DIMS(1, co, oh, ow)));
+    Sym *r[] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, kern)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, kern))};
+    Expr *ih = ex_sub(c, ex_add(c, ex_mul(c, st->axes[2]->self, ex_int(c, stride)), r[1]->self), ex_int(c, pad));
+    Expr *iw = ex_sub(c, ex_add(c, ex_mul(c, st->axes[3]->self, ex_int(c, stride)), r[2]->self), ex_int(c, pad));
+    Expr *in = at(&k, x, st->axes[0]->self, r[0]->self, ih, iw), *zero = ex_int(c, 0);
+    Expr *ok = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, x->shape[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, x->shape[3])));
+    in = ex_select(c, ok, in, ex_const(c, DT_F32, 0));
+    Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, in, at(&k, wt, st->axes[1]->self, r[0]->self, r[1]->self, r[2]->self)), r, 3);
+    st->body = relu(&k, ex_add(c, sum, at(&k, b, st->axes[1]->self, 0, 0, 0)));
+    x = st->out;
+    h = oh, w = ow, ci = co;
+    oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
+  }
+  finish(&k, "contraction");
+}
+
+static void test_conv(void) {
+  conv(3, 32, 9, 11, 3, 1, 1, true);
+  conv(16, 24, 7, 7, 3, 2, 1, true);
+  conv(32, 40, 6, 6, 1, 1, 0, true);
+  conv(3, 64, 15, 15, 7, 2, 3, false);
+}
+
+static void softmax(int64_t rows, int64_t n) {
+  Case k = start((uint32_t)n);
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(rows, n));
+  Stage *m = stage(&k, tensor(&k, "m", DIMS(rows))), *z = stage(&k, tensor(&k, "z", DIMS(rows))), *y = stage(&k, tensor(&k, "y", DIMS(rows, n)));
+  Sym *r = sym_axis(c, SYM_REDUCE, "r", ex_int(c, n)), *s = sym_axis(c, SYM_REDUCE, "s", ex_int(c, n));
+  m->body = ex_reduce(c, RED_MAX, at(&k, x, m->axes[0]->self, r->self, 0, 0), &r, 1);
+  Expr *e = ex_unary(c, EX_EXP, ex_sub(c, at(&k, x, z->axes[0]->self, s->self, 0, 0), at(&k, m->out, z->axes[0]->self, 0, 0, 0)));
+  z->body = ex_reduce(c, RED_SUM, e, &s, 1);
+  Expr *i = y->axes[0]->self, *j = y->axes[1]->self;
+  y->body = ex_div(c, ex_unary(c, EX_EXP, ex_sub(c, at(&k, x, i, j, 0, 0), at(&k, m->out, i, 0, 0, 0))), at(&k, z->out, i, 0, 0, 0));
+  finish(&k, "row");
+}
+
+static void test_softmax(void) {
+  softmax(3, 64);
+  softmax(5, 100);
+  softmax(2, 7);
+}
+
+int main(void) {
+  CU_initialize_registry();
+  CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
+  CU_add_test(s, "matmul", test_matmul);
+  CU_add_test(s, "convolution", test_conv);
+  CU_add_test(s, "softmax", test_softmax);
+  CU_basic_set_mode(CU_BRM_NORMAL);
+  CU_basic_run_tests();
+  unsigned failed = CU_get_number_of_failures();
+  CU_cleanup_registry();
+  return failed > 0;
+}
