@@ -9,8 +9,7 @@
  * Kernel:  kernel NAME(x: f32[N,64], out y: f32[N,64]; N) scratch 4096 {
  *            parallel i < N { alloc reg acc: f32[16] { acc{0} = ...  acc{0} sum= ...  if (...) { ... } else { ... } } }
  *          }
- * (one statement a line). Text is canonical: it depends on the IR alone and not on the compile's history, so the symbols of
- * loops lose the number that told them from others in the compile and get one only where two meet in one kernel.
+ * (one statement a line), made from the kernel's canonical copy (stmt_canon.c).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -397,60 +396,9 @@ static void print_stmt(Str *s, const Stmt *st, int depth) {
   str_add(s, "\n");
 }
 
-/* Names for the time of printing: symbols and tensors carry them while the text is made, and get their own back after. */
-typedef struct { const char **place, *own; } Renamed;
-typedef struct { Ctx *c; Map seen, taken; VEC(Renamed) list; } Renamer;
-
-/* Without the .N that tells a symbol from others in the compile. */
-static const char *name_stem(Ctx *c, const char *name) {
-  size_t n = strlen(name), end = n;
-  while (end && name[end - 1] >= '0' && name[end - 1] <= '9') end--;
-  return end < n && end > 1 && name[end - 1] == '.' ? ctx_intern_n(c, name, end - 1) : name;
-}
-
-/* *place (the name of the object) becomes the first of stem, stem.1, stem.2 ... that is free. */
-static void give_name(Renamer *r, const void *object, const char **place, const char *stem) {
-  if (map_get(&r->seen, KEY(object))) return;
-  map_set(&r->seen, KEY(object), r);
-  const char *name = ctx_intern(r->c, stem);
-  for (int i = 1; map_get(&r->taken, KEY(name)); i++) name = ctx_intern(r->c, ctx_printf(r->c, "%s.%d", stem, i));
-  map_set(&r->taken, KEY(name), r);
-  vec_push(r->c, &r->list, ((Renamed){ place, *place }));
-  *place = name;
-}
-
-static void rename_sym(Renamer *r, Sym *s) { give_name(r, s, &s->name, s->kind == SYM_DIM ? s->name : name_stem(r->c, s->name)); }
-
-static void rename_tensor(Renamer *r, Tensor *t) { give_name(r, t, &t->name, t->name); }
-
-static void rename_leaf(const Expr *e, void *user) {
-  if (e->op == EX_SYM) rename_sym(user, e->u.sym);
-  if (e->op == EX_LOAD || e->op == EX_FETCH) rename_tensor(user, e->u.tensor);
-}
-
-static void rename_stmt(Renamer *r, const Stmt *s) {
-  if (s->extent) expr_visit(s->extent, rename_leaf, r);
-  if (s->op == ST_FOR) rename_sym(r, s->sym);
-  if (s->tensor) rename_tensor(r, s->tensor);
-  if (s->index) expr_visit(s->index, rename_leaf, r);
-  if (s->value) expr_visit(s->value, rename_leaf, r);
-  for (int i = 0; s->op == ST_CALL && i < s->kernel->nparams; i++) rename_tensor(r, s->args[i]);
-  for (int i = 0; i < s->n; i++)
-    if (s->body[i]) rename_stmt(r, s->body[i]);
-}
-
-static Renamer renamer_new(Ctx *c) { return (Renamer){ .c = c, .seen = map_new(c), .taken = map_new(c) }; }
-
-static void restore_names(Renamer *r) {
-  for (int i = 0; i < r->list.n; i++) *r->list.v[i].place = r->list.v[i].own;
-}
-
 const char *stmt_text(Ctx *c, const Stmt *st) {
-  Renamer r = renamer_new(c);
-  rename_stmt(&r, st);
   Str s = str_new(c);
-  print_stmt(&s, st, 0);
-  restore_names(&r);
+  print_stmt(&s, stmt_canonical(c, st), 0);
   return s.s;
 }
 
@@ -478,15 +426,11 @@ static void print_head(Str *s, const Kernel *k) {
   }
 }
 
-const char *kernel_text(Ctx *c, const Kernel *k) {
-  Renamer r = renamer_new(c);
-  for (int i = 0; i < k->nparams; i++) rename_tensor(&r, k->params[i]);
-  for (int i = 0; i < k->dims.n; i++) rename_sym(&r, k->dims.v[i]);
-  rename_stmt(&r, k->body);
+const char *kernel_text(Ctx *c, const Kernel *kernel) {
+  const Kernel *k = kernel_canonical(c, kernel);
   Str s = str_new(c);
   print_head(&s, k);
   print_body(&s, k->body, 0);
   str_add(&s, "\n");
-  restore_names(&r);
   return s.s;
 }

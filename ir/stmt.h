@@ -54,7 +54,10 @@ Stmt *st_seq(Ctx *c, Stmt *const *s, int n);                 /* nested SEQs are 
 Stmt *st_call(Ctx *c, Kernel *k, Tensor *const *args, int n);
 Stmt *st_barrier(Ctx *c);
 
-const char *stmt_text(Ctx *c, const Stmt *s);
+/* Copies with symbols and tensors of their own, in names and order of operands free of the compile's history (stmt_canon.c). */
+Stmt *stmt_canonical(Ctx *c, const Stmt *s);
+Kernel *kernel_canonical(Ctx *c, const Kernel *k);
+const char *stmt_text(Ctx *c, const Stmt *s);                /* of the canonical copies: equal kernels have equal text */
 const char *kernel_text(Ctx *c, const Kernel *k);
 Kernel *kernel_parse(Ctx *c, const char *text);
 void kernel_verify(Ctx *c, const Kernel *k);

@@ -72,7 +72,7 @@ static const char *const copy =
   "kernel \"a strange-name\"(\"x:0\": f32[4,4] layout \"d1,d0\", out y: f32[4,4]) scratch 256 {\n"
   "  alloc scratch t: f32[16] {\n"
   "    for i < 16 {\n"
-  "      t{i} = \"x:0\"{i%4*4 + i/4}\n"
+  "      t{i} = \"x:0\"{i/4 + i%4*4}\n"
   "    }\n"
   "    barrier\n"
   "    for i.1 < 16 {\n"
@@ -100,6 +100,30 @@ static void test_text(void) {
     ctx_free(other);
   }
   expect_same(kernel_text(c, kernel_parse(c, copy)), copy);
+}
+
+/* The text of a kernel does not tell in which order its parts were made. */
+static const char *text_of_sums(bool inner_first) {
+  Expr *n = ex_int(c, 64), *four = ex_int(c, 4), *t[3];
+  Tensor *x = tensor_new(c, "x", DT_I64, 1, &n), *y = tensor_new(c, "y", DT_I64, 1, &n);
+  Sym *first = sym_axis(c, SYM_AXIS, inner_first ? "j" : "i", four), *second = sym_axis(c, SYM_AXIS, inner_first ? "i" : "j", four);
+  Sym *i = inner_first ? second : first, *j = inner_first ? first : second;
+  Expr *at = ex_add(c, ex_mul(c, i->self, four), j->self);
+  for (int m = 0; m < 3; m++) {
+    int what = inner_first ? 2 - m : m;
+    t[what] = ex_fetch(c, x, ex_add(c, ex_mul(c, at, ex_int(c, what + 1)), ex_int(c, what)));
+  }
+  Expr *sum = inner_first ? ex_add(c, t[1], ex_add(c, t[2], t[0])) : ex_add(c, ex_add(c, t[0], t[1]), t[2]);
+  Kernel k = { .name = "k", .params = (Tensor *[]){ x, y }, .nparams = 2, .writes = (bool[]){ false, true } };
+  k.body = st_for(c, LOOP_SERIAL, i, four, st_for(c, LOOP_SERIAL, j, four, st_store(c, y, at, sum, -1)));
+  kernel_verify(c, kernel_canonical(c, &k));
+  return kernel_text(c, &k);
+}
+
+static void test_canonical(void) {
+  const char *text = text_of_sums(false);
+  expect_same(text_of_sums(true), text);
+  expect_same(kernel_text(c, kernel_parse(c, text)), text);
 }
 
 static bool text_fails(const char *text, const char *message) { return FAILS(E0309, message, kernel_parse(c, text)); }
@@ -254,6 +278,7 @@ int main(void) {
   CU_initialize_registry();
   CU_pSuite suite = CU_add_suite_with_setup_and_teardown("tensor ir", NULL, NULL, begin, end);
   CU_add_test(suite, "text there and back", test_text);
+  CU_add_test(suite, "text is free of history", test_canonical);
   CU_add_test(suite, "text with mistakes", test_text_errors);
   CU_add_test(suite, "verifier", test_verifier);
   CU_add_test(suite, "tiled matrix product", test_matmul);

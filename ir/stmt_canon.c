@@ -1,0 +1,194 @@
+/* stmt_canon.c - copies of statements in canonical form: what their text is made from.
+ *
+ * The order of commutative operands follows the order in which expressions were made, and names the history of the compile:
+ * a symbol called i may be i.37 in its hundredth kernel. The copy has symbols and tensors of its own, made in the order in
+ * which they stand in the kernel, and its expressions are built in an order that depends on structure and names alone. So
+ * equal kernels have equal text whatever happened before, and text that was read back prints as it was.
+ */
+#include "diag.h"
+#include "stmt.h"
+
+typedef struct {
+  Ctx *c;
+  Map syms, tensors, exprs;        /* the original's to the copy's */
+  Map hashes;                      /* Expr* -> boxed hash of its structure */
+  Map taken;                       /* names in use */
+} Canon;
+
+/* ---- names ---- */
+
+/* The first of stem, stem.1, stem.2 ... that is free. */
+static const char *free_name(Canon *k, const char *stem) {
+  const char *name = ctx_intern(k->c, stem);
+  for (int i = 1; map_get(&k->taken, KEY(name)); i++) name = ctx_intern(k->c, ctx_printf(k->c, "%s.%d", stem, i));
+  map_set(&k->taken, KEY(name), k);
+  return name;
+}
+
+/* A loop's name without the .N that tells it from others in the compile; dimensions are the model's and keep theirs. */
+static const char *stem_of(Canon *k, const Sym *s) {
+  size_t n = strlen(s->name), end = n;
+  if (s->kind == SYM_DIM) return s->name;
+  while (end && s->name[end - 1] >= '0' && s->name[end - 1] <= '9') end--;
+  return end < n && end > 1 && s->name[end - 1] == '.' ? ctx_intern_n(k->c, s->name, end - 1) : s->name;
+}
+
+/* ---- hashes of structure ---- */
+
+static uint64_t mix(uint64_t a, uint64_t b) {
+  uint64_t h = (a ^ b * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+  return h ^ h >> 29;
+}
+
+static uint64_t hash_name(const char *name) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+  return h;
+}
+
+/* The operands whose order means nothing: of one commutative node, or of a chain of them where grouping means nothing either. */
+typedef VEC(Expr *) Terms;
+
+static bool commutes(const Expr *e) { return e->n == 2 && strchr(expr_info[e->op].flags, 'C'); }
+
+static void take_terms(Ctx *c, const Expr *e, Terms *to) {
+  bool chain = strchr(expr_info[e->op].flags, 'A') && !dtype_is_float((DType)e->dtype);
+  for (int i = 0; i < e->n; i++)
+    if (chain && e->a[i]->op == e->op && to->n < 256) take_terms(c, e->a[i], to);
+    else vec_push(c, to, e->a[i]);
+}
+
+static uint64_t hash_leaf(Canon *k, const Expr *e) {
+  uint64_t h = mix(e->op, e->dtype);
+  const Sym *s;
+  const Tensor *t;
+  switch (e->op) {
+  case EX_SYM:
+    s = map_get(&k->syms, KEY(e->u.sym));
+    return mix(h, hash_name(s ? s->name : stem_of(k, e->u.sym)));
+  case EX_LOAD: case EX_FETCH:
+    t = map_get(&k->tensors, KEY(e->u.tensor));
+    return mix(h, hash_name(t ? t->name : e->u.tensor->name));
+  case EX_CONST: case EX_REDUCE: return mix(h, (uint64_t)e->u.i);
+  default: return h;
+  }
+}
+
+static uint64_t hash_expr(Canon *k, const Expr *e) {
+  uint64_t *known = map_get(&k->hashes, KEY(e));
+  if (known) return *known;
+  uint64_t h = hash_leaf(k, e);
+  if (commutes(e)) {
+    Terms terms = { 0 };
+    uint64_t sum = 0;
+    take_terms(k->c, e, &terms);
+    for (int i = 0; i < terms.n; i++) sum += hash_expr(k, terms.v[i]);
+    h = mix(h, sum);
+  } else {
+    for (int i = 0; i < e->n; i++) h = mix(h, hash_expr(k, e->a[i]));
+  }
+  known = NEW(k->c, uint64_t);
+  *known = h;
+  map_set(&k->hashes, KEY(e), known);
+  return h;
+}
+
+/* ---- expressions ---- */
+
+static Expr *copy_expr(Canon *k, Expr *e);
+
+static Sym *copy_sym(Canon *k, Sym *s) {
+  Sym *copy = map_get(&k->syms, KEY(s));
+  if (copy) return copy;
+  Expr *extent = s->extent ? copy_expr(k, s->extent) : NULL;
+  copy = sym_new(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), s->min, s->max);
+  copy->multiple = s->multiple;
+  copy->extent = extent;
+  copy->name = free_name(k, stem_of(k, s));
+  map_set(&k->syms, KEY(s), copy);
+  return copy;
+}
+
+static Tensor *copy_tensor(Canon *k, Tensor *t) {
+  Tensor *copy = map_get(&k->tensors, KEY(t));
+  if (copy) return copy;
+  copy = tensor_new(k->c, free_name(k, t->name), t->dtype, t->rank, t->shape);
+  copy->scope = t->scope;
+  copy->layout = t->layout;
+  for (int i = 0; i < t->rank; i++) copy->shape[i] = copy_expr(k, t->shape[i]);
+  map_set(&k->tensors, KEY(t), copy);
+  return copy;
+}
+
+/* Copies the terms in the order of their hashes; the node made of them later puts them into the order of creation. */
+static void copy_terms(Canon *k, const Expr *e) {
+  Terms t = { 0 };
+  take_terms(k->c, e, &t);
+  for (int i = 1; i < t.n; i++)
+    for (int j = i; j > 0 && hash_expr(k, t.v[j]) < hash_expr(k, t.v[j - 1]); j--) {
+      Expr *swap = t.v[j];
+      t.v[j] = t.v[j - 1], t.v[j - 1] = swap;
+    }
+  for (int i = 0; i < t.n; i++) copy_expr(k, t.v[i]);
+}
+
+static Expr *copy_node(Canon *k, Expr *e) {
+  Expr **a = NEW_ARRAY(k->c, Expr *, e->n + 1);
+  if (e->op == EX_SYM) return copy_sym(k, e->u.sym)->self;
+  if (e->op == EX_REDUCE)                                /* axes first: the body uses them */
+    for (int i = 1; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
+  if (commutes(e)) copy_terms(k, e);
+  for (int i = 0; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
+  if (e->op == EX_FETCH) return ex_fetch(k->c, copy_tensor(k, e->u.tensor), a[0]);
+  if (e->op == EX_LOAD) return ex_load(k->c, copy_tensor(k, e->u.tensor), a, e->n);
+  return ex_make(k->c, e, a);
+}
+
+static Expr *copy_expr(Canon *k, Expr *e) {
+  if (e->op == EX_CONST) return e;
+  Expr *copy = map_get(&k->exprs, KEY(e));
+  if (copy) return copy;
+  copy = copy_node(k, e);
+  map_set(&k->exprs, KEY(e), copy);
+  return copy;
+}
+
+/* ---- statements ---- */
+
+static Stmt *copy_stmt(Canon *k, const Stmt *s) {
+  if (!s) return NULL;
+  Stmt *copy = ctx_copy(k->c, s, sizeof *s);
+  if (s->extent) copy->extent = copy_expr(k, s->extent);
+  if (s->sym) copy->sym = copy_sym(k, s->sym);
+  if (s->tensor) copy->tensor = copy_tensor(k, s->tensor);
+  if (s->index) copy->index = copy_expr(k, s->index);
+  if (s->value) copy->value = copy_expr(k, s->value);
+  if (s->args) {
+    copy->args = NEW_ARRAY(k->c, Tensor *, s->kernel->nparams);
+    for (int i = 0; i < s->kernel->nparams; i++) copy->args[i] = copy_tensor(k, s->args[i]);
+  }
+  if (s->n) copy->body = NEW_ARRAY(k->c, Stmt *, s->n);
+  for (int i = 0; i < s->n; i++) copy->body[i] = copy_stmt(k, s->body[i]);
+  return copy;
+}
+
+static Canon canon_new(Ctx *c) {
+  return (Canon){ .c = c, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c), .hashes = map_new(c), .taken = map_new(c) };
+}
+
+Stmt *stmt_canonical(Ctx *c, const Stmt *s) {
+  Canon k = canon_new(c);
+  return copy_stmt(&k, s);
+}
+
+Kernel *kernel_canonical(Ctx *c, const Kernel *kernel) {
+  Canon k = canon_new(c);
+  Kernel *copy = ctx_copy(c, kernel, sizeof *kernel);
+  if (kernel->dims.n) copy->dims.v = NEW_ARRAY(c, Sym *, kernel->dims.n);
+  copy->dims.cap = kernel->dims.n;
+  for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = copy_sym(&k, kernel->dims.v[i]);
+  copy->params = NEW_ARRAY(c, Tensor *, kernel->nparams + 1);
+  for (int i = 0; i < kernel->nparams; i++) copy->params[i] = copy_tensor(&k, kernel->params[i]);
+  copy->body = copy_stmt(&k, kernel->body);
+  return copy;
+}
