@@ -89,7 +89,7 @@ static Value *place_of(Interp *in, const Tensor *t) {
   return v;
 }
 
-static void drop(Interp *in, const Tensor *t) {
+void interp_drop(Interp *in, const Tensor *t) {
   Value *v = map_get(&in->values, KEY(t));
   if (!v) return;
   buffer_drop(in, v->buffer);
@@ -275,7 +275,7 @@ bool interp_node(Interp *in, Node *n) {
   for (int i = 0; i < p->oc.stages.n; i++)
     if (!run_stage(in, p, i)) return false;
   for (int i = 0; i < p->oc.stages.n; i++)   /* the stages' own arrays */
-    if (!p->oc.stages.v[i]->out->def) drop(in, p->oc.stages.v[i]->out);
+    if (!p->oc.stages.v[i]->out->def) interp_drop(in, p->oc.stages.v[i]->out);
   return true;
 }
 
@@ -522,7 +522,7 @@ static void run_graph(Interp *in, Graph *g) {
       if (n->op->cls == OPC_EXPAND) diag_bug(in->c, "an unexpanded %s node is interpreted", n->op->name);
       diag_fail(in->c, E0401, n, NULL, "this operator cannot run in the interpreter");
     }
-    for (int k = 0; k < p->last[i].n; k++) drop(in, p->last[i].v[k]);
+    for (int k = 0; k < p->last[i].n; k++) interp_drop(in, p->last[i].v[k]);
   }
 }
 

@@ -25,6 +25,7 @@ void interp_graph(Interp *in, Graph *g, const Value *inputs, Value *outputs);
 void interp_set(Interp *in, const Tensor *t, const Value *v);          /* v->data stays the caller's */
 bool interp_node(Interp *in, Node *n);
 const Value *interp_get(Interp *in, const Tensor *t);                  /* NULL if it has no value */
+void interp_drop(Interp *in, const Tensor *t);                         /* forgets t's value */
 void interp_clear(Interp *in);                                         /* forgets all values; programs stay */
 
 /* A concrete size from an expression over dimensions; false if one of them has no value. */

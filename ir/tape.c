@@ -170,7 +170,7 @@ static void run_mask(Tape *t, Ins *i) {       /* d = a and (b xor negate) */
 
 static void run_loop(Tape *t, Ins *i) {
   int64_t extent = reg_i64(i->a, 0), *v = (int64_t *)(void *)i->d->p;
-  for (*v = 0; *v < extent; ++*v) run_block(t, i->u.block);
+  for (*v = i->e->u.sym->min; *v < extent; ++*v) run_block(t, i->u.block);
 }
 
 static void run_accumulate(Tape *t, Ins *i) { i->fn(i->d->p, i->d->p, i->a->p, t->n[i->d->width]); }
@@ -456,7 +456,7 @@ static Reg *compile_load(Tape *t, Expr *e, Reg *mask) {
   l->rank = e->n;
   l->bytes = dtype_bytes(e->dtype);
   l->linear = linear_index(t, e, coef, rest);
-  int width = l->linear ? L : U, depth = mask ? mask->depth : 0;
+  int width = l->linear ? L : U, depth = MAX(mask ? mask->depth : 0, l->linear);
   for (int d = 0; d < l->rank; d++) {
     l->index[d] = compile(t, l->linear ? rest[d] : e->a[d], mask);
     l->coef[d] = l->linear && !ex_equals_int(coef[d], 0) ? compile(t, coef[d], NULL) : NULL;
@@ -494,9 +494,15 @@ static void cond_use(const Expr *e, void *user) {
   if (e->op == EX_SELECT && !k->found) k->found = expr_uses(e->a[0], k->s);
 }
 
-/* The axes from outside in: those that conditions depend on first, so that masks are made in the outer loops. */
+/* The axes from outside in: those that conditions depend on first, so that masks are made in the outer loops; as they stand if the
+ * extent of one depends on another. */
 static int order_axes(Expr *e, Sym **axes) {
   int n = 0;
+  bool tied = false;
+  for (int i = 1; i < e->n; i++)
+    for (int k = 1; k < e->n; k++) tied |= e->a[i]->u.sym->extent && expr_uses(e->a[i]->u.sym->extent, e->a[k]->u.sym);
+  for (int i = 1; tied && i < e->n; i++) axes[n++] = e->a[i]->u.sym;
+  if (tied) return n;
   for (int pass = 0; pass < 2; pass++)
     for (int i = 1; i < e->n; i++) {
       CondUse k = { e->a[i]->u.sym, false };
@@ -560,7 +566,9 @@ static Reg *compile_reduce(Tape *t, Expr *e, Reg *mask) {
   emit_accumulate(t, e, acc, v, t->nopen - 1);
   for (int i = n - 1; i >= 0; i--) {
     Block *b = t->open[--t->nopen];
-    emit(t, t->nopen - 1, run_loop, counter[i], extent[i], NULL)->u.block = b;
+    Ins *loop = emit(t, t->nopen - 1, run_loop, counter[i], extent[i], NULL);
+    loop->u.block = b;
+    loop->e = axes[i]->self;
     map_set(&t->syms, KEY(axes[i]), hidden[i]);
   }
   t->values = values;
@@ -719,7 +727,8 @@ void tape_run(Tape *t, TapeEnv *env, void *pool, void *out) {
     if (t->dims[d] == 0) return;
   t->env = env;
   t->pool = pool;
-  t->n[U] = t->n[S] = t->n[L] = t->run_length = 1;
+  t->n[U] = t->run_length = 1;
+  t->n[S] = t->n[L] = TAPE_LANES;  /* block 0 serves rows of any length */
   for (int i = 0; i < t->regs.n; i++) t->regs.v[i]->p = t->regs.v[i]->fixed ? t->regs.v[i]->fixed : t->pool + t->regs.v[i]->at;
   for (int i = 0; i < t->loads.n; i++) prepare_load(t, t->loads.v[i]);
   for (int d = 0; d < outer; d++)

@@ -57,5 +57,6 @@ struct Module {
 };
 
 void pipeline_run(Module *m);      /* pipeline.c: every row of passes.def in order, verified, timed, dumped */
+const char *module_text(Module *m);  /* the most lowered form there is: graph, stages or kernels and program */
 
 #endif
