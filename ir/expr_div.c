@@ -207,7 +207,8 @@ static Expr *nested(Division *v) {
     bool found = false;
     for (int i = 0; i < v->r.n; i++) {
       Expr *core = v->r.term[i].core;
-      Mono e = core->op == EX_MOD && v->index ? divisor_of(c, core->a[1]) : (Mono){.n = -1}, part;
+      bool fits = core->op == EX_MOD && v->index && expr_range(c, core->a[1]).min >= 1;
+      Mono e = fits ? divisor_of(c, core->a[1]) : (Mono){.n = -1}, part;
       bool inside = e.n >= 0 && e.coef % v->dm.coef == 0 && mono_divides(&v->dm, &e, &part);
       lin_add(&r, inside ? core->a[0] : core, v->r.term[i].coef);
       found |= inside;
