@@ -60,6 +60,7 @@ Ctx *ctx_new(void) {
   c->diags.list.cap = 16;
   ctx_defer(c, free, room);
   c->sym_names = map_new(c);
+  c->sym_last = map_new(c);
   return c;
 }
 

@@ -23,7 +23,7 @@ struct Ctx {
   struct BuildMemo *memo;          /* (op, a, b) -> what the constructor gave */
   uint32_t nmemo, cap_memo;
   VEC(Range *) ranges;             /* by Expr.id; NULL = not computed */
-  Map sym_names;                   /* interned name -> Sym* or, for a stem, the last number given out */
+  Map sym_names, sym_last;         /* interned name -> Sym*; name asked for -> the last number given out behind it */
   int nsyms, nserials;
   int prove_depth;                 /* proofs under way: a proof inside a proof gives up early */
   void *slots[SLOT_COUNT];

@@ -93,8 +93,10 @@ Expr *expr_raw(Ctx *c, ExprOp op, DType t, Expr *const *a, int n) {
 
 /* ---- symbols ---- */
 Sym *sym_new(Ctx *c, SymKind kind, const char *name, int64_t min, int64_t max) {
-  const char *full = ctx_intern(c, name);
-  for (int i = 1; map_get(&c->sym_names, KEY(full)); i++) full = ctx_intern(c, ctx_printf(c, "%s.%d", name, i));
+  const char *stem = ctx_intern(c, name), *full = stem;
+  intptr_t n = (intptr_t)map_get(&c->sym_last, KEY(stem));
+  while (map_get(&c->sym_names, KEY(full))) full = ctx_intern(c, ctx_printf(c, "%s.%d", name, (int)++n));
+  map_set(&c->sym_last, KEY(stem), (void *)n);
   Sym *s = NEW(c, Sym);
   *s = (Sym){.name = full, .kind = kind, .id = c->nsyms++, .min = min, .max = max, .multiple = 1};
   map_set(&c->sym_names, KEY(full), s);

@@ -32,7 +32,7 @@ static const char *const round_trips[] = {
   "graph net(%x: f32[N,3,224,224], %len: i64[]; N, M=1..32, K=16..1024%16) {\n"
   "  %w: f32[64,3,7,7] = const splat(0.5)\n"
   "  %b: f32[4] = const {1,-0,1e-07,nan}\n"
-  "  %y: f32[N,64,112,112] layout \"d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1\" = Conv<pads=[3,3,3,3], strides=[2,2]>(%x, %w, _) @\"features.0\"\n"
+  "  %y: f32[N,64,112,112] layout \"d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1\" = Conv<strides=[2,2]>(%x, %w, _) @\"features.0\"\n"
   "  %\"a b:0\" = Relu(%y)\n"
   "  %Add.1: f32[N,64,112,112] = Add(%\"a b:0\", %y) @\"quoted \\\"name\\\"\"\n"
   "  return %Add.1, %x, %b\n"
@@ -49,8 +49,8 @@ static const char *const round_trips[] = {
   "    }>(%p)\n"
   "  return %y\n"
   "}\n",
-  "graph c() {\n"
-  "  %v: i64[2] = Constant<value=i64[2]{3,-4}>()\n"
+  "graph c(%s: i64[1];; d=0..9) {\n"
+  "  %v: i64[d] = ConstantOfShape<value=i64[1]{-4}>(%s)\n"
   "  return %v\n"
   "}\n",
 };
