@@ -1,0 +1,279 @@
+/* run.c - dlc-onnx-tests: runs folders of ONNX tests (model.onnx, test_data_set_N/{input,output}_I.pb) and tells which pass.
+ *
+ *   dlc-onnx-tests FOLDER [--only TEXT] [--status FILE [--update]] [--quiet]
+ *
+ * Every test runs in a process of its own. The rule of comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a
+ * status file, tests that are PASS in it must pass: else the exit status is 1. --update writes what is better now into the file.
+ */
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../frontend/onnx/onnx.h"
+#include "../../ir/interp.h"
+#include "../../passes/simplify.h"
+
+typedef struct { const char *name, *status; } Row;
+typedef VEC(Row) RowList;
+typedef VEC(const char *) NameList;
+
+static Ctx *main_ctx;
+static const char *only, *status_path;
+static bool update, quiet;
+
+enum { SECONDS = 120 };
+
+/* ---- one test, in a child: says PASS, FAIL or UNSUPPORTED with a reason on the pipe ---- */
+
+static bool exists(const char *path) {
+  struct stat s;
+  return !stat(path, &s);
+}
+
+static const char *type_text(Ctx *c, DType t, int rank, const int64_t *dims) {
+  Str s = str_new(c);
+  str_add(&s, "%s[", dtype_info[t].name);
+  for (int i = 0; i < rank; i++) str_add(&s, "%s%lld", i ? "," : "", (long long)dims[i]);
+  str_add(&s, "]");
+  return s.s;
+}
+
+static bool close_enough(DType t, const char *got, const char *want, double rtol) {
+  if (t == DT_I64 || t == DT_U64) {
+    int64_t a = dtype_load_i(t, got), b = dtype_load_i(t, want);
+    if (a == b) return true;
+    return fabs((double)a - (double)b) <= 1e-7 + rtol * fabs((double)b);
+  }
+  double a = dtype_is_float(t) ? dtype_load_f(t, got) : (double)dtype_load_i(t, got);
+  double b = dtype_is_float(t) ? dtype_load_f(t, want) : (double)dtype_load_i(t, want);
+  if (a == b || (isnan(a) && isnan(b))) return true;
+  return fabs(a - b) <= 1e-7 + rtol * fabs(b);
+}
+
+/* NULL, or how the output differs. */
+static const char *difference(Ctx *c, const Value *got, const OnnxArray *want, double rtol) {
+  if (got->dtype != want->dtype || got->rank != want->rank || memcmp(got->dims, want->dims, sizeof(int64_t) * (size_t)got->rank))
+    return ctx_printf(c, "%s instead of %s", type_text(c, got->dtype, got->rank, got->dims), type_text(c, want->dtype, want->rank, want->dims));
+  if (want->dtype == DT_BF16) rtol = MAX(rtol, 1.0 / 64);
+  int64_t n = value_elements(got), bad = 0, first = 0;
+  int each = dtype_bytes(got->dtype);
+  for (int64_t i = 0; i < n; i++) {
+    const char *a = (const char *)got->data + (got->splat ? 0 : i * each), *b = (const char *)want->data + i * each;
+    if (!close_enough(got->dtype, a, b, rtol) && !bad++) first = i;
+  }
+  if (!bad) return NULL;
+  const char *a = (const char *)got->data + (got->splat ? 0 : first * each), *b = (const char *)want->data + first * each;
+  return ctx_printf(c, "%lld of %lld elements differ, the first at %lld: %g instead of %g", (long long)bad, (long long)n, (long long)first,
+                    dtype_is_float(got->dtype) ? dtype_load_f(got->dtype, a) : (double)dtype_load_i(got->dtype, a),
+                    dtype_is_float(got->dtype) ? dtype_load_f(want->dtype, b) : (double)dtype_load_i(want->dtype, b));
+}
+
+static const char *run_data_set(Ctx *c, Graph *g, Interp *in, const char *folder, double rtol) {
+  Value *inputs = NEW_ARRAY(c, Value, g->inputs.n + 1), *outputs = NEW_ARRAY(c, Value, g->outputs.n + 1);
+  for (int i = 0; i < g->inputs.n; i++) {
+    OnnxArray a = onnx_read_tensor(c, ctx_printf(c, "%s/input_%d.pb", folder, i));
+    inputs[i] = (Value){ .dtype = a.dtype, .rank = a.rank, .data = a.data };
+    memcpy(inputs[i].dims, a.dims, sizeof a.dims);
+  }
+  interp_graph(in, g, inputs, outputs);
+  for (int i = 0; i < g->outputs.n; i++) {
+    const char *path = ctx_printf(c, "%s/output_%d.pb", folder, i);
+    if (!exists(path)) continue;
+    OnnxArray want = onnx_read_tensor(c, path);
+    const char *how = difference(c, &outputs[i], &want, rtol);
+    if (how) return ctx_printf(c, "output %d '%s': %s", i, diag_quote(c, g->outputs.v[i]->name), how);
+  }
+  if (exists(ctx_printf(c, "%s/output_%d.pb", folder, g->outputs.n))) return "outputs are missing";
+  return NULL;
+}
+
+static const char *run_test(Ctx *c, const char *folder) {
+  double rtol = strstr(folder, "densenet121") ? 2e-3 : 1e-3;
+  ctx_diags(c)->file = "model.onnx";
+  Graph *g = onnx_import(c, ctx_printf(c, "%s/model.onnx", folder), NULL);
+  graph_simplify(c, g);
+  graph_verify(g);
+  Interp *in = interp_new(c);
+  for (int k = 0;; k++) {
+    const char *data = ctx_printf(c, "%s/test_data_set_%d", folder, k);
+    if (!exists(data)) return k ? "PASS" : "FAIL no data";
+    const char *how = run_data_set(c, g, in, data, rtol);
+    if (how) return ctx_printf(c, "FAIL %s", how);
+  }
+}
+
+static void child(const char *folder, int to) {
+  Ctx *c = ctx_new();
+  Diags *d = ctx_diags(c);
+  const char *volatile result = NULL;
+  alarm(SECONDS);
+  if (!setjmp(d->unwind)) {
+    d->armed = true;
+    result = run_test(c, folder);
+  } else {
+    const Diag *e = &d->list.v[0];
+    result = ctx_printf(c, "%s %s %s", diag_exit_status(c) == 4 ? "UNSUPPORTED" : "FAIL", diag_code_name(e->code), e->text);
+  }
+  dprintf(to, "%s", result);
+  ctx_free(c);
+  _exit(0);
+}
+
+static const char *test_result(const char *folder) {
+  int ends[2];
+  if (pipe(ends)) return "FAIL pipe";
+  fflush(NULL);
+  pid_t pid = fork();
+  if (!pid) {
+    close(ends[0]);
+    dup2(ends[1], 2);                /* an internal error's own words are the reason */
+    child(folder, ends[1]);
+  }
+  close(ends[1]);
+  char text[2000];
+  size_t n = 0;
+  for (ssize_t got; n < sizeof text - 1 && (got = read(ends[0], text + n, sizeof text - 1 - n)) > 0;) n += (size_t)got;
+  close(ends[0]);
+  text[n] = 0;
+  int status = 0;
+  waitpid(pid, &status, 0);
+  for (char *p = text; *p; p++)
+    if (*p == '\n') *p = ' ';
+  if (WIFSIGNALED(status)) return ctx_printf(main_ctx, "FAIL signal %d %s", WTERMSIG(status), text);
+  if (WEXITSTATUS(status)) return ctx_printf(main_ctx, "FAIL %s", text);
+  return ctx_printf(main_ctx, "%s", text);
+}
+
+/* ---- finding tests ---- */
+
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* The names of all folders under root that hold a model.onnx, sorted. */
+static void find_tests(const char *root, const char *below, NameList *list) {
+  const char *folder = *below ? ctx_printf(main_ctx, "%s/%s", root, below) : root;
+  if (exists(ctx_printf(main_ctx, "%s/model.onnx", folder))) {
+    vec_push(main_ctx, list, below);
+    return;
+  }
+  NameList names = { 0 };
+  DIR *d = opendir(folder);
+  for (struct dirent *e; d && (e = readdir(d));)
+    if (e->d_name[0] != '.' && e->d_type == DT_DIR) vec_push(main_ctx, &names, ctx_printf(main_ctx, "%s", e->d_name));
+  if (d) closedir(d);
+  qsort(names.v, (size_t)names.n, sizeof *names.v, by_name);
+  for (int i = 0; i < names.n; i++)
+    find_tests(root, *below ? ctx_printf(main_ctx, "%s/%s", below, names.v[i]) : names.v[i], list);
+}
+
+/* ---- what fails why: code and operator ---- */
+
+static const char *reason_of(const char *status) {
+  char code[16] = "", op[64] = "";
+  const char *p = strstr(status, "E0"), *q = strstr(status, " (");
+  if (!strncmp(status, "PASS", 4)) return NULL;
+  if (p && p < status + 20) sscanf(p, "%15[E0-9]", code);
+  if (!*code) {
+    if (strstr(status, "elements differ")) return "values";
+    if (strstr(status, "instead of")) return "shape or type";
+    return ctx_printf(main_ctx, "%.60s", status);
+  }
+  if (!strstr(status, "E0900") && q && sscanf(q, " (%63[A-Za-z0-9._-])", op) == 1) return ctx_printf(main_ctx, "%s %s", code, op);
+  return ctx_printf(main_ctx, "%s %.60s", code, p + strlen(code));
+}
+
+static int by_count(const void *a, const void *b) {
+  const MapEntry *x = a, *y = b;
+  intptr_t n = (intptr_t)y->value - (intptr_t)x->value;
+  return n ? (n > 0 ? 1 : -1) : strcmp((const char *)(uintptr_t)x->key, (const char *)(uintptr_t)y->key);
+}
+
+static void print_histogram(const RowList *rows) {
+  Map count = map_new(main_ctx);
+  for (int i = 0; i < rows->n; i++) {
+    const char *why = reason_of(rows->v[i].status);
+    if (!why) continue;
+    uint64_t key = KEY(ctx_intern(main_ctx, why));
+    map_set(&count, key, (void *)((intptr_t)map_get(&count, key) + 1));
+  }
+  qsort(count.entries.v, (size_t)count.entries.n, sizeof(MapEntry), by_count);
+  for (int i = 0; i < count.entries.n; i++)
+    printf("%5ld  %s\n", (long)(intptr_t)count.entries.v[i].value, (const char *)(uintptr_t)count.entries.v[i].key);
+}
+
+/* ---- the status file: "PASS name" a line ---- */
+
+static int compare_status(const RowList *rows) {
+  Map old = map_new(main_ctx);
+  char line[512], name[400];
+  int worse = 0, better = 0;
+  FILE *f = fopen(status_path, "r");
+  while (f && fgets(line, sizeof line, f))
+    if (sscanf(line, "PASS %399s", name) == 1) map_set(&old, KEY(ctx_intern(main_ctx, name)), (void *)1);
+  if (f) fclose(f);
+  for (int i = 0; i < rows->n; i++) {
+    bool was = map_get(&old, KEY(ctx_intern(main_ctx, rows->v[i].name))), is = !strncmp(rows->v[i].status, "PASS", 4);
+    if (was && !is) printf("WORSE %s: %s\n", rows->v[i].name, rows->v[i].status), worse++;
+    if (!was && is) {
+      map_set(&old, KEY(ctx_intern(main_ctx, rows->v[i].name)), (void *)1);
+      better++;
+    }
+  }
+  if (worse || better) printf("%d tests passed before and do not now; %d pass that did not\n", worse, better);
+  if (update && better && !worse) {
+    NameList names = { 0 };
+    for (int i = 0; i < old.entries.n; i++) vec_push(main_ctx, &names, (const char *)(uintptr_t)old.entries.v[i].key);
+    qsort(names.v, (size_t)names.n, sizeof *names.v, by_name);
+    f = fopen(status_path, "w");
+    for (int i = 0; f && i < names.n; i++) fprintf(f, "PASS %s\n", names.v[i]);
+    if (!f || fclose(f)) perror(status_path), worse++;
+  }
+  return worse != 0;
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int run_all(const char *root) {
+  NameList tests = { 0 };
+  RowList rows = { 0 };
+  int passed = 0, unsupported = 0;
+  find_tests(root, "", &tests);
+  for (int i = 0; i < tests.n; i++) {
+    if (only && !strstr(tests.v[i], only)) continue;
+    double start = seconds();
+    const char *status = test_result(ctx_printf(main_ctx, "%s/%s", root, tests.v[i]));
+    vec_push(main_ctx, &rows, ((Row){ tests.v[i], status }));
+    passed += !strncmp(status, "PASS", 4);
+    unsupported += !strncmp(status, "UNSUPPORTED", 11);
+    if (!quiet) printf("%s: %s  (%.2f s)\n", tests.v[i], status, seconds() - start);
+  }
+  print_histogram(&rows);
+  printf("%d tests: %d PASS, %d FAIL, %d UNSUPPORTED\n", rows.n, passed, rows.n - passed - unsupported, unsupported);
+  return status_path ? compare_status(&rows) : passed != rows.n;
+}
+
+int main(int argc, char **argv) {
+  const char *root = NULL;
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--only") && i + 1 < argc) only = argv[++i];
+    else if (!strcmp(argv[i], "--status") && i + 1 < argc) status_path = argv[++i];
+    else if (!strcmp(argv[i], "--update")) update = true;
+    else if (!strcmp(argv[i], "--quiet")) quiet = true;
+    else if (!root) root = argv[i];
+  }
+  if (!root) {
+    fprintf(stderr, "dlc-onnx-tests FOLDER [--only TEXT] [--status FILE [--update]] [--quiet]\n");
+    return 2;
+  }
+  main_ctx = ctx_new();
+  int result = run_all(root);
+  ctx_free(main_ctx);
+  return result;
+}
