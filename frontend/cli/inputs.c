@@ -78,7 +78,7 @@ static const char *spec_of(const Cli *cli, const Runner *r, int index) {
 /* Values of the named dimensions: from --dim, from the files given, else 1. */
 static void bind_dims(Ctx *c, Map *dims, const Port *port, const Array *a) {
   for (int d = 0; d < port->rank && d < a->rank; d++)
-    if (port->dims[d] < 0 && port->dim_names[d]) {
+    if (port->dims[d] < 0 && port->dim_names[d] && a->dims[d] >= 0) {
       int64_t *v = NEW(c, int64_t);
       *v = a->dims[d];
       map_set(dims, KEY(ctx_intern(c, port->dim_names[d])), v);
@@ -94,18 +94,34 @@ static void fill_shape(Ctx *c, const Map *dims, const Port *port, Array *a) {
   array_allocate(c, a);
 }
 
-/* --shape x=1x3x224x224: the extents of an input that is made */
+/* --shape x=1x3x224x224: the extents of an input that is made; a part that is no number fixes nothing. */
 static void apply_shape_option(const Cli *cli, const Options *o, Map *dims, const Port *port) {
   for (int i = 0; i < o->shapes.n; i++) {
     if (strcmp(o->shapes.v[i].input, port->name) != 0) continue;
     Array a = {.rank = 0};
     for (const char *p = o->shapes.v[i].dims; *p && a.rank < MAX_RANK;) {
       char *end;
-      a.dims[a.rank++] = strtoll(p, &end, 10);
+      int64_t v = strtoll(p, &end, 10);
+      a.dims[a.rank++] = end == p ? -1 : v;
       p = end == p ? p + strcspn(p, "x") : end;
       if (*p == 'x') p++;
     }
     bind_dims(cli->c, dims, port, &a);
+  }
+}
+
+/* A library's dimensions are fixed by the arrays alone, so that a name it does not have would go unnoticed. */
+static void check_dim_names(const Cli *cli, const Runner *r, const Options *o) {
+  for (int i = 0; i < o->dims.n; i++) {
+    bool known = false;
+    for (int k = 0; k < r->ninputs; k++)
+      for (int d = 0; d < r->inputs[k].rank; d++) {
+        const char *name = r->inputs[k].dim_names[d];
+        known |= name && !strcmp(name, o->dims.v[i].name);
+      }
+    if (!known)
+      diag_fail(cli->c, E0202, NULL, NULL, "--dim: no input of %s has a dimension %s", diag_quote(cli->c, r->path),
+                diag_quote(cli->c, o->dims.v[i].name));
   }
 }
 
@@ -114,6 +130,7 @@ Array *runner_inputs(const Cli *cli, const Runner *r) {
   Map dims = map_new(cli->c);
   Options o = {.model = NULL};
   cli_shape_options(cli, &o);
+  if (r->symbolic) check_dim_names(cli, r, &o);
   for (int i = 0; i < o.dims.n; i++) map_set(&dims, KEY(ctx_intern(cli->c, o.dims.v[i].name)), &o.dims.v[i].min);
   for (int i = 0; i < r->ninputs; i++) {
     const char *spec = spec_of(cli, r, i);

@@ -98,6 +98,7 @@ Runner *runner_library(Ctx *c, const char *path, int threads) {
                 .what = path,
                 .ninputs = m->n_inputs,
                 .noutputs = m->n_outputs,
+                .symbolic = true,
                 .run = library_run,
                 .state = l};
   r->inputs = read_ports(c, m->inputs, m->n_inputs);

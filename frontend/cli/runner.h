@@ -18,6 +18,7 @@ typedef struct Runner {
   const char *path, *what;         /* "m.so", "interpreter" */
   Port *inputs, *outputs;
   int ninputs, noutputs;
+  bool symbolic;                   /* --dim and --shape are about the arrays; else the model was read with them */
   void (*run)(struct Runner *r, const Array *in, Array *out);    /* out: filled in, data included */
   void *state;
 } Runner;
