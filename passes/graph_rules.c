@@ -409,6 +409,7 @@ const GraphRule graph_rules[] = {
   { "or-false", "Or(x, c)", "const(c)", NULL, neutral },
   { "not-not", "Not(Not(x))", "", "x", NULL },
   { "neg-neg", "Neg(Neg(x))", "", "x", NULL },
+  { "swish", "Mul(x, Sigmoid(x)@1)", "", "Swish(x)", NULL },
   { "relu-relu", "Relu(Relu(x))", "", "Relu(x)", NULL },
   { "where-known", "Where(c, x, y)", "const(c)", NULL, where_known },
   { "expand-same", "Expand(x, s)", "", NULL, same_as_input },

@@ -365,9 +365,9 @@ static void open_fused_splits(Run *r, Iter **opened, int *n) {
 static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   Ctx *c = r->g->c;
   Iter *it = r->l->order.v[pos], *p = it->parent, *opened[64];
-  bool loop = !ex_equals_int(count, 1);
-  int nopened = 0;
-  Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, count) : NULL;
+  bool one = ex_equals_int(count, 1), loop = !one || it->kind == LOOP_VECTOR;
+  int nopened = 0;                                           /* a symbol of one value would fold away, and with it the lanes */
+  Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, one ? ex_int(c, 2) : count) : NULL;
   it->value = loop ? s->self : ex_int(c, 0);
   if (p && p->chunk && it == p->outer)
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));

@@ -2,7 +2,7 @@
  * dropped, over and over until nothing changes.
  *
  * Sweeps in topological order look at nodes that are new or whose surroundings changed. A node that fails is reported once, and what
- * depends on it is skipped in silence, so that one run tells all that is wrong with a model. Names of the model's outputs survive.
+ * depends on it is skipped in silence, so that one run tells all that is wrong with a model. The model's outputs keep their names.
  */
 #include "simplify.h"
 
@@ -54,15 +54,11 @@ static void touch_users(Simplify *s, const Tensor *t) {
   for (int i = 0; i < t->users.n; i++) touch(s, t->users.v[i]);
 }
 
-static bool is_output(const Graph *g, const Tensor *t) {
-  for (int i = 0; i < g->outputs.n; i++)
-    if (g->outputs.v[i] == t) return true;
-  return false;
-}
+static bool in_use(const Node *n, const Tensor *out) { return out->users.n || graph_returns(n->graph, out); }
 
 static bool is_dead(const Node *n) {
   for (int i = 0; i < n->nout; i++)
-    if (n->out[i] && (n->out[i]->users.n || graph_returns(n->graph, n->out[i]))) return false;
+    if (n->out[i] && in_use(n, n->out[i])) return false;
   return true;
 }
 
@@ -78,44 +74,12 @@ static void erase(Simplify *s, Node *n) {
   node_erase(n->graph, n);
 }
 
-/* ---- replacing ---- */
-
-/* All that read `old`, made by n, read `by` from now on. An output of the model keeps its name: `by` takes it over if it can, else
- * an Identity node makes the output. */
-static void replace(Simplify *s, Node *n, Tensor *old, Tensor *by) {
-  Graph *g = n->graph;
+/* All that reads `old` reads `by` from now on. */
+static void replace(Simplify *s, Tensor *old, Tensor *by) {
   touch(s, by->def);
   touch_users(s, by);
   touch_users(s, old);
-  bool interface = !g->parent && is_output(g, old);
-  bool own = by->def && by->def->graph == g && !is_output(g, by);
-  const char *name = old->name;
-  if (!interface || own) {
-    tensor_replace(g, old, by);
-    if (interface) graph_rename(g, by, name);
-    return;
-  }
-  Tensor *copy = old;
-  if (strcmp(n->op->name, "Identity")) {
-    Node *id = graph_node_before(g, n, op_find(s->c, "", "Identity"), n->name, &by, 1, 1);
-    id->index = n->index;
-    copy = id->out[0];
-    op_infer(s->c, id);
-    tensor_replace(g, old, copy);
-    graph_rename(g, copy, name);
-  }
-  while (copy->users.n) {
-    Node *user = copy->users.v[0];
-    for (int k = 0; k < user->nin; k++)
-      if (user->in[k] == copy) node_set_input(user, k, by);
-  }
-}
-
-/* An Identity that only names a model's output stays. */
-static bool only_names(const Node *n, const Tensor *by) {
-  const Graph *g = n->graph;
-  return !strcmp(n->op->name, "Identity") && !g->parent && is_output(g, n->out[0]) && !n->out[0]->users.n &&
-         (!by->def || by->def->graph != g || is_output(g, by));
+  tensor_replace(by->def ? by->def->graph : old->def->graph, old, by);
 }
 
 /* ---- constants ---- */
@@ -161,7 +125,7 @@ static bool known_to_const(Simplify *s, Node *n, Tensor *t) {
   int each = dtype_bytes(t->dtype);
   char *bytes = ctx_alloc(s->c, (size_t)(t->nknown * each + 1));
   for (int i = 0; i < t->nknown; i++) dtype_store_i(t->dtype, bytes + i * each, t->known[i]->u.i);
-  replace(s, n, t, new_const(n->graph, t, bytes, false));
+  replace(s, t, new_const(n->graph, t, bytes, false));
   return true;
 }
 
@@ -194,7 +158,7 @@ static bool fold_splats(Simplify *s, Node *n, const OpCtx *oc) {
     char *bytes = ctx_alloc(s->c, 16);
     if (dtype_is_float(e->dtype)) dtype_store_f(e->dtype, bytes, e->u.f);
     else dtype_store_i(e->dtype, bytes, e->u.i);
-    replace(s, n, n->out[i], new_const(n->graph, n->out[i], bytes, true));
+    replace(s, n->out[i], new_const(n->graph, n->out[i], bytes, true));
   }
   return true;
 }
@@ -245,7 +209,7 @@ static bool fold(Simplify *s, Node *n) {
       Tensor *folded = new_const(n->graph, t, ctx_copy(s->c, v->data, (size_t)(v->splat ? dtype_bytes(t->dtype) : size)), v->splat);
       s->budget -= v->splat ? 0 : size;
       interp_drop(s->in, t);
-      replace(s, n, t, folded);
+      replace(s, t, folded);
     }
   }
   s->folded++;
@@ -314,7 +278,7 @@ static bool inline_if(Simplify *s, Node *n) {
   adopt_consts(n->graph, inner);
   inline_graph(s, n, inner);
   for (int i = 0; i < n->nout; i++)
-    if (n->out[i]) replace(s, n, n->out[i], inner->outputs.v[i]);
+    if (n->out[i]) replace(s, n->out[i], inner->outputs.v[i]);
   erase(s, n);
   return true;
 }
@@ -369,9 +333,9 @@ static bool merge_equal(Sweep *w, Node *n) {
     map_set(&w->equal, h, n);
     return false;
   }
-  if (first == n || (!strcmp(n->op->name, "Identity") && only_names(n, n->in[0]))) return false;
+  if (first == n) return false;
   for (int i = 0; i < n->nout; i++)
-    if (n->out[i]) replace(w->s, n, n->out[i], first->out[i]);
+    if (n->out[i]) replace(w->s, n->out[i], first->out[i]);
   return true;
 }
 
@@ -448,8 +412,8 @@ static bool any_inner_failed(Simplify *s, const Node *n) {
 
 static bool apply_rules(Simplify *s, Node *n) {
   Tensor *by = graph_rules_apply(s->c, n, NULL);
-  if (!by || only_names(n, by)) return false;
-  replace(s, n, n->out[0], by);
+  if (!by) return false;
+  replace(s, n->out[0], by);
   return true;
 }
 
@@ -461,7 +425,7 @@ static bool visit(Sweep *w, Node *n) {
   Inputs ready = inputs_state(s, n);
   if (ready == LATER) return true;
   if (ready == NEVER) return fail(s, n);
-  if (n->op->cls == OPC_EXPAND) return op_expand(s->c, n) || fail(s, n);
+  if (n->op->cls == OPC_EXPAND) return (infer(s, n) && op_expand(s->c, n)) || fail(s, n);
   map_set(&s->clean, KEY(n), n);
   share_consts(w, n);
   if (n->op->cls == OPC_REGION && inline_if(s, n)) return true;
@@ -473,8 +437,8 @@ static bool visit(Sweep *w, Node *n) {
   }
   bool changed = false;
   for (int i = 0; i < n->nout; i++)
-    if (n->out[i] && !only_names(n, n->out[i])) changed |= n->out[i]->users.n + is_output(n->graph, n->out[i]) && known_to_const(s, n, n->out[i]);
-  changed = changed || (strcmp(n->op->name, "Identity") && fold(s, n)) || apply_rules(s, n) || merge_equal(w, n);
+    if (n->out[i] && in_use(n, n->out[i])) changed |= known_to_const(s, n, n->out[i]);
+  changed = changed || fold(s, n) || apply_rules(s, n) || merge_equal(w, n);
   if (changed && n->graph && is_dead(n)) erase(s, n);
   return changed;
 }
@@ -506,12 +470,39 @@ static void simplify_graph(Simplify *s, Graph *g) {
   while (sweep(s, g)) continue;
 }
 
+static bool is_input(const Graph *g, const Tensor *t) {
+  for (int i = 0; i < g->inputs.n; i++)
+    if (g->inputs.v[i] == t) return true;
+  return false;
+}
+
+/* The outputs get the names back that the model gives them; a tensor that stands for two of them, or for an input, gets a copy. */
+static void restore_names(Ctx *c, Graph *g, const char *const *names) {
+  Map taken = map_new(c);
+  for (int pass = 0; pass < 2; pass++)
+    for (int i = 0; i < g->outputs.n; i++) {
+      Tensor *t = g->outputs.v[i];
+      bool kept = t->name == names[i];
+      if (kept == (pass == 1)) continue;
+      if (!kept && (map_get(&taken, KEY(t)) || is_input(g, t))) {
+        Node *copy = graph_node(g, op_find(c, "", "Identity"), "", &t, 1, 1);
+        op_infer(c, copy);
+        g->outputs.v[i] = t = copy->out[0];
+      }
+      if (!kept) graph_rename(g, t, names[i]);
+      map_set(&taken, KEY(t), t);
+    }
+}
+
 int graph_simplify(Ctx *c, Graph *g) {
+  const char **names = NEW_ARRAY(c, const char *, g->outputs.n + 1);
+  for (int i = 0; i < g->outputs.n; i++) names[i] = g->outputs.v[i]->name;
   Simplify s = { .c = c, .in = interp_new(c), .clean = map_new(c), .failed = map_new(c), .budget = FOLD_TOTAL_BYTES };
   simplify_graph(&s, g);
   ctx_diags(c)->node = NULL;
   interp_free(s.in);
   diag_check(c);
+  restore_names(c, g, names);
   return s.folded;
 }
 

@@ -1,13 +1,17 @@
 /* t_kernels.c - stages to kernels: every schedule rule, layout and epilogue against a direct evaluation of the stages. */
 #include <CUnit/Basic.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../codegen/codegen.h"
+#include "../codegen/link.h"
 #include "../passes/passes.h"
+#include "../runtime/dlc.h"
 
 static Options options;
-static const char *cpu = "x86-64-v4";
+static const char *cpu;
 
 typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; } Case;
 
@@ -81,6 +85,12 @@ static Scalar load_value(ExprEnv *env, const Expr *load, const int64_t *index) {
   return (Scalar){.f = ((float *)map_get(&d->k->data, KEY(t)))[at]};
 }
 
+static Expr *swap_reduce(Ctx *c, Expr *e, void *user) {
+  Expr **pair = user;
+  (void)c;
+  return e == pair[0] ? pair[1] : e;
+}
+
 static void evaluate(Case *k, const Stage *st) {
   Direct d = {{sym_value, load_value}, k, map_new(k->c)};
   int64_t n = 1, at[MAX_RANK] = {0};
@@ -102,26 +112,11 @@ static void evaluate(Case *k, const Stage *st) {
       acc = red->u.i == RED_MAX ? fmaxf(acc, v) : acc + v;
     }
     map_set(&k->data, KEY(sum), &acc);
-    struct { Expr *from, *to; } pair = {red, load};
-    Subst none = subst_new(k->c);
-    (void)none; (void)pair;
-    Expr *body = st->body;
-    if (red && body == red) out[e] = acc;
-    else if (!red) out[e] = (float)expr_eval(&d.env, body).f;
-    else {
-      extern Expr *swap_reduce(Ctx *, Expr *, void *);
-      Expr *p[] = {red, load};
-      out[e] = (float)expr_eval(&d.env, expr_map(k->c, body, swap_reduce, p)).f;
-    }
+    Expr *pair[] = {red, load}, *body = red ? expr_map(k->c, st->body, swap_reduce, pair) : st->body;
+    out[e] = (float)expr_eval(&d.env, body).f;
     for (int i = st->out->rank - 1; i >= 0 && ++at[i] == st->out->shape[i]->u.i; i--) at[i] = 0;
   }
   map_set(&k->data, KEY(st->out), out);
-}
-
-Expr *swap_reduce(Ctx *c, Expr *e, void *user) {
-  Expr **pair = user;
-  (void)c;
-  return e == pair[0] ? pair[1] : e;
 }
 
 /* ---- the program, interpreted ---- */
@@ -153,6 +148,49 @@ static Case start(uint32_t seed) {
   return k;
 }
 
+/* ---- the program, compiled and linked ---- */
+/* false: this machine cannot run code for that CPU */
+static bool run_native(Case *k, float *got, int64_t n) {
+  char path[] = "/tmp/t_kernels.XXXXXX.so";
+  ObjectList objects = {0};
+  EntryInfo info = {"test", "{}"};
+  const char *exports[] = {"test_model", "test_run"};
+  int fd = mkstemps(path, 3);
+  emit_kernels(k->m, &objects);
+  entry_emit(k->m, &info, &objects);
+  Link *l = link_begin(k->c, k->m->target->triple, path);
+  for (int i = 0; i < objects.n; i++) link_object(l, objects.v[i].name, objects.v[i].bytes, objects.v[i].size);
+  ElfData *w = elf_data_begin(l, "weights.o", "dlc_weights");
+  elf_data_put(w, k->m->weights, (size_t)k->m->weight_bytes);
+  elf_data_end(w);
+  link_shared(l, exports, 2, NULL);
+  close(fd);
+  void *so = dlopen(path, RTLD_NOW);
+  if (!so) printf("%s\n", dlerror());
+  CU_ASSERT_FATAL(so != NULL);
+  const dlc_model *model = dlsym(so, "test_model");
+  size_t bytes;
+  bool runs = model->check_host(NULL, 0) == 0;
+  CU_ASSERT(model->workspace_size(NULL, NULL, &bytes) == 0);
+  void *workspace = aligned_alloc(64, bytes / 64 * 64 + 128);
+  memset(workspace, 0x7f, bytes);
+  memset(got, 0, sizeof *got * (size_t)n);
+  CU_ASSERT_FATAL(k->m->graph->inputs.n == 1);
+  int (*run)(void *, void *, void *) = (int (*)(void *, void *, void *))dlsym(so, "test_run");
+  CU_ASSERT((run(map_get(&k->data, KEY(k->m->graph->inputs.v[0])), got, workspace) == 0) == runs);
+  free(workspace);
+  dlclose(so);
+  unlink(path);
+  return runs;
+}
+
+static void compare(Case *k, const char *how, const float *got, const float *want, int64_t n) {
+  double worst = 0;
+  for (int64_t i = 0; i < n; i++) worst = fmax(worst, isfinite(got[i]) ? fabs(got[i] - want[i]) / fmax(1, fabs(want[i])) : INFINITY);
+  if (!(worst < 1e-4)) printf("  %s %s: worst %g\n", k->stages.v[0]->out->name, how, worst);
+  CU_ASSERT(worst < 1e-4);
+}
+
 static void finish(Case *k, const char *rule) {
   Stage *last = k->stages.v[k->stages.n - 1];
   VEC(Stage *) plain = {0};
@@ -182,10 +220,8 @@ static void finish(Case *k, const char *rule) {
   memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
   run_program(k, memory, k->m->program);
   free(memory);
-  double worst = 0;
-  for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs(got[i] - want[i]) / fmax(1, fabs(want[i])));
-  if (!(worst < 1e-4)) printf("  %s: worst %g\n", k->stages.v[0]->out->name, worst);
-  CU_ASSERT(worst < 1e-4);
+  compare(k, "interpreted", got, want, n);
+  if (run_native(k, got, n)) compare(k, "compiled", got, want, n);
   ctx_free(k->c);
 }
 
@@ -211,12 +247,17 @@ static void matmul(int64_t m, int64_t n, int64_t kk, bool epilogue) {
   finish(&k, m * n > 16 ? "contraction" : NULL);
 }
 
+static const char *const cpus[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
+#define EACH_CPU for (int cpu_row = 0; cpu_row < COUNT(cpus) && (cpu = cpus[cpu_row]); cpu_row++)
+
 static void test_matmul(void) {
-  matmul(14, 64, 32, true);
-  matmul(1, 100, 37, true);
-  matmul(30, 40, 5, false);
-  matmul(65, 17, 9, true);
-  matmul(3, 5, 7, true);
+  EACH_CPU {
+    matmul(14, 64, 32, true);
+    matmul(1, 100, 37, true);
+    matmul(30, 40, 5, false);
+    matmul(65, 17, 9, true);
+    matmul(3, 5, 7, true);
+  }
 }
 
 static void conv(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
@@ -243,10 +284,12 @@ static void conv(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int
 }
 
 static void test_conv(void) {
-  conv(3, 32, 9, 11, 3, 1, 1, true);
-  conv(16, 24, 7, 7, 3, 2, 1, true);
-  conv(32, 40, 6, 6, 1, 1, 0, true);
-  conv(3, 64, 15, 15, 7, 2, 3, false);
+  EACH_CPU {
+    conv(3, 32, 9, 11, 3, 1, 1, true);
+    conv(16, 24, 7, 7, 3, 2, 1, true);
+    conv(32, 40, 6, 6, 1, 1, 0, true);
+    conv(3, 64, 15, 15, 7, 2, 3, false);
+  }
 }
 
 static void softmax(int64_t rows, int64_t n) {
@@ -264,9 +307,11 @@ static void softmax(int64_t rows, int64_t n) {
 }
 
 static void test_softmax(void) {
-  softmax(3, 64);
-  softmax(5, 100);
-  softmax(2, 7);
+  EACH_CPU {
+    softmax(3, 64);
+    softmax(5, 100);
+    softmax(2, 7);
+  }
 }
 
 int main(void) {
