@@ -1,9 +1,9 @@
 /* graph.c - building and changing graphs and tensors.
  *
- * Invariants kept here and checked by graph_verify: nodes stand in topological order, every use of a tensor by a node is one
- * entry of its users list (whatever graph the node stands in), and a tensor's name finds it from wherever it is used. Graph
- * outputs are not users. Inner graphs nest only as deep as the reader allows, so recursion over nesting is bounded; nothing
- * recurses over chains of nodes.
+ * Invariants kept here and checked by graph_verify: nodes stand in topological order, every use of a tensor by a node
+ * is one entry of its users list (whatever graph the node stands in), and a tensor's name finds it from wherever it
+ * is used. Graph outputs are not users. Inner graphs nest only as deep as the reader allows, so recursion over
+ * nesting is bounded; nothing recurses over chains of nodes.
  */
 #include "graph.h"
 
@@ -94,6 +94,7 @@ Sym *graph_dim(Graph *g, const char *name) {
   for (int i = 0; i < g->dims.n; i++)
     if (!strcmp(g->dims.v[i]->name, name)) return g->dims.v[i];
   Sym *s = sym_new(g->ctx, SYM_DIM, name, 1, DIM_MAX);
+  s->name = ctx_intern(g->ctx, name);          /* the model's, even where a loop has the name already */
   vec_push(g->ctx, &g->dims, s);
   return s;
 }
@@ -259,7 +260,8 @@ void node_erase(Graph *g, Node *n) {
   for (int i = 0; i < n->nout; i++) {
     Tensor *t = n->out[i];
     if (!t) continue;
-    if (t->users.n || graph_returns(g, t)) diag_bug(g->ctx, "node '%s' (%s) is erased, but '%s' is in use", n->name, n->op->name, t->name);
+    if (t->users.n || graph_returns(g, t))
+      diag_bug(g->ctx, "node '%s' (%s) is erased, but '%s' is in use", n->name, n->op->name, t->name);
     t->def = NULL;
     if (map_get(&g->names, KEY(t->name)) == t) map_set(&g->names, KEY(t->name), NULL);
   }

@@ -1,7 +1,7 @@
 /* layout.c - index maps from logical indices to places in storage (graph.h says what a Layout means).
  *
- * Offsets are built with the simplifying constructors, so the div and mod of an axis that was split by the same factor are
- * gone from the result. All extents may be symbolic.
+ * Offsets are built with the simplifying constructors, so the div and mod of an axis that was split by the same
+ * factor are gone from the result. All extents may be symbolic.
  */
 #include "diag.h"
 #include "graph.h"
@@ -140,7 +140,7 @@ Layout *layout_parse(Ctx *c, const char *text) {
   Layout *l = NEW(c, Layout);
   const char *p = text;
   if (!take_layout(&p, l))
-    diag_fail(c, E0309, NULL, "a layout reads like \"d0,d1/16,d2,d3,d1%16 ring d2=1:1\"", "layout \"%s\": error at column %d",
-              diag_quote(c, text), (int)(p - text) + 1);
+    diag_fail(c, E0309, NULL, "a layout reads like \"d0,d1/16,d2,d3,d1%16 ring d2=1:1\"",
+              "layout \"%s\": error at column %d", diag_quote(c, text), (int)(p - text) + 1);
   return l;
 }

@@ -1,8 +1,8 @@
 /* parse.c - reads the text of graphs and kernels that print.c writes (its head shows both forms).
  *
- * Beyond what is printed a hand may leave out types that inference finds again, and put attributes in any order. Whatever
- * is wrong is told with line and column; what comes out passes graph_verify or kernel_verify. Dimensions are named at the
- * end of the head, behind the types that use them, so heads are read twice: names first.
+ * Beyond what is printed a hand may leave out types that inference finds again, and put attributes in any order.
+ * Whatever is wrong is told with line and column; what comes out passes graph_verify or kernel_verify. Dimensions are
+ * named at the end of the head, behind the types that use them, so heads are read twice: names first.
  */
 #include <math.h>
 
@@ -59,7 +59,8 @@ static Sym *read_dim(Reader *r) {
 
 typedef VEC(Sym *) SymList;
 
-/* The lists behind ';' of a head whose '(' was just read; lists[0] those of the model or kernel, lists[1] those data decides. */
+/* The lists behind ';' of a head whose '(' was just read: lists[0] those of the model or kernel, lists[1] those that
+ * data decides. */
 static void read_dims(Reader *r, SymList *lists, int n) {
   Lexer head = r->lx;
   if (skip_to_dims(&r->lx))
@@ -122,13 +123,15 @@ static void read_element(Reader *r, DType t, void *to) {
   if (r->lx.kind != TOK_INT) lex_fail(&r->lx, "expected an integer");
   int64_t v = minus ? (int64_t)-(uint64_t)r->lx.i : r->lx.i;
   dtype_store_i(t, to, v);
-  if (dtype_load_i(t, to) != v || (t == DT_I64 && v != 0 && (v < 0) != minus)) lex_fail(&r->lx, "the number does not fit %s", dtype_info[t].name);
+  if (dtype_load_i(t, to) != v || (t == DT_I64 && v != 0 && (v < 0) != minus))
+    lex_fail(&r->lx, "the number does not fit %s", dtype_info[t].name);
   lex_next(&r->lx);
 }
 
 static int64_t count_elements(Reader *r, const Tensor *t) {
   int64_t dims[MAX_RANK], n = 1;
-  if (t->dtype == DT_NONE || !tensor_dims(t, dims)) lex_fail(&r->lx, "a constant needs a type with constant dimensions");
+  if (t->dtype == DT_NONE || !tensor_dims(t, dims))
+    lex_fail(&r->lx, "a constant needs a type with constant dimensions");
   for (int i = 0; i < t->rank; i++)
     if (dims[i] < 0 || !mul_ok(n, dims[i], &n)) lex_fail(&r->lx, "a constant of that shape is too large");
   return n;
@@ -147,7 +150,8 @@ static void read_data(Reader *r, Tensor *t) {
     *t->data = (ConstData){ one, true };
     return;
   }
-  if (lex_is(&r->lx, "blob")) lex_fail(&r->lx, "the data of a constant of %lld elements is not in the text", (long long)n);
+  if (lex_is(&r->lx, "blob"))
+    lex_fail(&r->lx, "the data of a constant of %lld elements is not in the text", (long long)n);
   char *bytes = NULL;
   Lexer at = r->lx;
   int64_t room = 0, got = 0;
@@ -162,7 +166,8 @@ static void read_data(Reader *r, Tensor *t) {
     }
     read_element(r, t->dtype, bytes + (size_t)got * size);
   }
-  if (got != n || !lex_accept(&r->lx, "}")) lex_fail(&at, "the type has %lld elements, the list another number", (long long)n);
+  if (got != n || !lex_accept(&r->lx, "}"))
+    lex_fail(&at, "the type has %lld elements, the list another number", (long long)n);
   t->data->bytes = bytes ? bytes : "";
 }
 
@@ -269,7 +274,8 @@ static void read_attrs(Reader *r, Graph *g, const Op *op, Attr *attrs) {
     lex_expect(&r->lx, ">");
   }
   for (int i = 0; i < op->nattr; i++)
-    if (op->attr[i].required && attrs[i].kind == ATTR_NONE) lex_fail(&at, "%s needs the attribute '%s'", op->name, op->attr[i].name);
+    if (op->attr[i].required && attrs[i].kind == ATTR_NONE)
+      lex_fail(&at, "%s needs the attribute '%s'", op->name, op->attr[i].name);
 }
 
 static const Op *read_op(Reader *r) {
@@ -297,7 +303,7 @@ static void read_operands(Reader *r, Graph *g, const Op *op, TensorVec *in) {
   if (wrong) lex_fail(&at, "%s does not take these inputs", op->name);
 }
 
-/* What stands left of '=': names and types, NULL where an output is not wanted. The tensors move into the node later. */
+/* What stands left of '=': names and types, NULL where an output is not wanted. */
 typedef struct { const char *name; Tensor type; } Out;
 typedef VEC(Out *) OutVec;
 
@@ -309,7 +315,8 @@ static void read_outs(Reader *r, Graph *g, OutVec *outs) {
       o = NEW(r->c, Out);
       o->name = read_new_name(r, g);
       for (int i = 0; i < outs->n; i++)
-        if (outs->v[i] && outs->v[i]->name == o->name) lex_fail(&r->lx, "%%%s is made twice", diag_quote(r->c, o->name));
+        if (outs->v[i] && outs->v[i]->name == o->name)
+          lex_fail(&r->lx, "%%%s is made twice", diag_quote(r->c, o->name));
       o->type.dtype = DT_NONE;
       o->type.rank = -1;
       if (lex_accept(&r->lx, ":")) read_type(r, &o->type);
@@ -344,7 +351,8 @@ static void read_node(Reader *r, Graph *g) {
   }
   Lexer at = r->lx;
   const Op *op = read_op(r);
-  if (outs.n > op->nout && !(op->nout && op->out[op->nout - 1].variadic)) lex_fail(&at, "%s has no %d outputs", op->name, outs.n);
+  if (outs.n > op->nout && !(op->nout && op->out[op->nout - 1].variadic))
+    lex_fail(&at, "%s has no %d outputs", op->name, outs.n);
   Attr *attrs = NEW_ARRAY(r->c, Attr, op->nattr + 1);
   for (int i = 0; i < op->nattr; i++) {
     attrs[i] = op->attr[i].dflt;
@@ -427,7 +435,8 @@ static Stmt *read_for(Reader *r, LoopKind kind) {
   Expr *extent = parse_expr_as(&r->lx, &r->scope, DT_I64);
   int64_t fixed;
   if (kind == LOOP_UNROLL && !ex_is_int(extent, NULL)) lex_fail(&at, "an unrolled loop needs a constant extent");
-  if (kind == LOOP_VECTOR && ex_is_int(extent, &fixed) && fixed > lanes) lex_fail(&at, "%lld steps in %lld lanes", (long long)fixed, (long long)lanes);
+  if (kind == LOOP_VECTOR && ex_is_int(extent, &fixed) && fixed > lanes)
+    lex_fail(&at, "%lld steps in %lld lanes", (long long)fixed, (long long)lanes);
   Sym *s = sym_axis(r->c, SYM_AXIS, name, extent), *outer = map_get(&r->scope.syms, KEY(name));
   s->name = name;
   map_set(&r->scope.syms, KEY(name), s);
@@ -523,7 +532,8 @@ static void read_params(Reader *r, Kernel *k) {
     vec_push(r->c, &writes, read_out_mark(r));
     Lexer at = r->lx;
     Tensor *t = read_tensor(r);
-    if (map_get(&r->scope.tensors, KEY(t->name))) lex_fail(&at, "two parameters are called '%s'", diag_quote(r->c, t->name));
+    if (map_get(&r->scope.tensors, KEY(t->name)))
+      lex_fail(&at, "two parameters are called '%s'", diag_quote(r->c, t->name));
     map_set(&r->scope.tensors, KEY(t->name), t);
     vec_push(r->c, &params, t);
   }

@@ -1,15 +1,21 @@
 /* print.c - both IRs as text that parse.c reads back.
  *
  * Graph:   graph NAME(%x: f32[N,3,224,224]; N, M=1..32) {
- *            %w: f32[64,3,7,7] = const blob "9ae16a3b2f90404f"   constants in order of use: {1,2,3}, splat(0.5) or by hash
+ *            %w: f32[64,3,7,7] = const blob "9ae16a3b2f90404f"
  *            %y: f32[N,64,112,112] layout "..." = Conv<strides=[2,2]>(%x, %w, _) @"name of the node"
  *            return %y
  *          }
- * Only attributes that differ from their row's default are printed; an attribute that is a graph stands in braces.
+ * Constants stand in order of use, as {1,2,3}, splat(0.5) or by hash. Only attributes that differ from their row's
+ * default are printed; one that is a graph is printed as such. Behind a second ';' stand dimensions that data decides.
+ *
  * Kernel:  kernel NAME(x: f32[N,64], out y: f32[N,64]; N) scratch 4096 {
- *            parallel i < N { alloc reg acc: f32[16] { acc{0} = ...  acc{0} sum= ...  if (...) { ... } else { ... } } }
+ *            parallel i < N {
+ *              alloc reg acc: f32[16] {
+ *                if (i < 3) { acc{0} = 0.0f } else { acc{0} sum= x{i*64} }
+ *              }
+ *            }
  *          }
- * (one statement a line), made from the kernel's canonical copy (stmt_canon.c).
+ * One statement a line, made from the kernel's canonical copy (stmt_canon.c).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -65,11 +71,15 @@ static void print_element(Str *s, const Tensor *t, int64_t i) {
 
 /* ---- constants ---- */
 
-uint64_t const_hash(const void *bytes, size_t n) {
-  const unsigned char *p = bytes;
-  uint64_t h = 0xcbf29ce484222325u ^ n;
-  for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
-  return h ^ h >> 32;
+static uint64_t const_hash(const char *bytes, size_t n) {
+  uint64_t h = 0xcbf29ce484222325u ^ n, word;
+  for (; n; bytes += MIN(n, sizeof word), n -= MIN(n, sizeof word)) {
+    word = 0;
+    memcpy(&word, bytes, MIN(n, sizeof word));
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    h ^= h >> 32;
+  }
+  return h;
 }
 
 static void print_data(Str *s, const Tensor *t) {
@@ -88,7 +98,7 @@ static void print_data(Str *s, const Tensor *t) {
     }
     str_add(s, "}");
   } else {
-    str_add(s, "blob \"%016llx\"", (unsigned long long)const_hash(t->data->bytes, (size_t)n * (size_t)dtype_bytes(t->dtype)));
+    str_add(s, "blob \"%016llx\"", (unsigned long long)const_hash(t->data->bytes, (size_t)(n * dtype_bytes(t->dtype))));
   }
 }
 

@@ -25,7 +25,8 @@ Stmt *st_for(Ctx *c, LoopKind kind, Sym *sym, Expr *extent, Stmt *body) {
 
 Stmt *st_store(Ctx *c, Tensor *t, Expr *index, Expr *value, int combiner) {
   if (value->dtype != t->dtype)
-    diag_bug(c, "a value of type %s is stored to '%s' of type %s", dtype_info[value->dtype].name, t->name, dtype_info[t->dtype].name);
+    diag_bug(c, "a value of type %s is stored to '%s' of type %s", dtype_info[value->dtype].name, t->name,
+             dtype_info[t->dtype].name);
   Stmt *s = st_new(c, ST_STORE, 0);
   s->tensor = t;
   s->index = index;

@@ -1,9 +1,10 @@
 /* stmt_canon.c - copies of statements in canonical form: what their text is made from.
  *
- * The order of commutative operands follows the order in which expressions were made, and names the history of the compile:
- * a symbol called i may be i.37 in its hundredth kernel. The copy has symbols and tensors of its own, made in the order in
- * which they stand in the kernel, and its expressions are built in an order that depends on structure and names alone. So
- * equal kernels have equal text whatever happened before, and text that was read back prints as it was.
+ * The order of commutative operands follows the order in which expressions were made, and names the history of the
+ * compile: a symbol called i may be i.37 in its hundredth kernel. The copy has symbols and tensors of its own, made
+ * in the order in which they stand in the kernel, and its expressions are built in an order that depends on structure
+ * and names alone. So equal kernels have equal text whatever happened before, and text that was read back prints as
+ * it was.
  */
 #include "diag.h"
 #include "stmt.h"
@@ -46,7 +47,8 @@ static uint64_t hash_name(const char *name) {
   return h;
 }
 
-/* The operands whose order means nothing: of one commutative node, or of a chain of them where grouping means nothing either. */
+/* The operands whose order means nothing: of one commutative node, or of a chain of them where grouping
+ * means nothing either. */
 typedef VEC(Expr *) Terms;
 
 static bool commutes(const Expr *e) { return e->n == 2 && strchr(expr_info[e->op].flags, 'C'); }
@@ -173,7 +175,8 @@ static Stmt *copy_stmt(Canon *k, const Stmt *s) {
 }
 
 static Canon canon_new(Ctx *c) {
-  return (Canon){ .c = c, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c), .hashes = map_new(c), .taken = map_new(c) };
+  return (Canon){ .c = c, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c), .hashes = map_new(c),
+                 .taken = map_new(c) };
 }
 
 Stmt *stmt_canonical(Ctx *c, const Stmt *s) {

@@ -1,16 +1,16 @@
 /* stmt_eval.c - interprets a kernel over real memory: the reference that schedules and back ends are tested against.
  *
- * Each statement's expressions are compiled once into a tape of register instructions; every loop kind then runs as a
- * serial loop. The meaning of an operation is expr_apply's; the rows of hot_ops only repeat it faster. A select jumps over
- * the side that is not chosen, so that a guarded load is never touched. A shared subexpression is computed once: directly
- * where control certainly passes, else as a thunk, computed when first needed and remembered until the statement is done.
- * Every index is checked against the tensor's storage, and fresh buffers hold NaN or -1: wrong schedules do not go unseen.
+ * serial loop. The meaning of an operation is expr_apply's; the rows of hot_ops only repeat it faster. A select jumps
+ * over the side that is not chosen, so that a guarded load is never touched. A shared subexpression is computed once:
+ * directly where control certainly passes, else as a thunk, computed when first needed and remembered until the
+ * statement is done. Every index is checked against the tensor's storage, and fresh buffers hold NaN or -1: wrong
+ * schedules do not go unseen.
  */
 #include "diag.h"
 #include "stmt.h"
 
-/* HOT(instruction, operation, operand type, result): a and b are Scalars. f32 is held as double; one operation on two f32
- * values, rounded to double and then to f32, is correctly rounded. */
+/* HOT(instruction, operation, operand type, result): a and b are Scalars. f32 is held as double; one operation on two
+ * f32 values, rounded to double and then to f32, is correctly rounded. */
 #define HOT_OPS \
   HOT(T_ADD_I64, EX_ADD, DT_I64, .i = (int64_t)((uint64_t)a.i + (uint64_t)b.i)) \
   HOT(T_SUB_I64, EX_SUB, DT_I64, .i = (int64_t)((uint64_t)a.i - (uint64_t)b.i)) \
@@ -133,7 +133,9 @@ static TapeOp hot_op(const Expr *e) {
 
 static int make_apply(Maker *k, const Expr *e) {
   int reg[3] = { 0 };
-  if (e->n < 1 || e->n > 3) diag_bug(k->m->c, "kernel '%s': an operation of %d operands is left: %s", k->m->kernel->name, e->n, expr_text(k->m->c, e));
+  if (e->n < 1 || e->n > 3)
+    diag_bug(k->m->c, "kernel '%s': an operation of %d operands is left: %s", k->m->kernel->name, e->n,
+             expr_text(k->m->c, e));
   for (int i = 0; i < e->n; i++) reg[i] = make_expr(k, e->a[i]);
   int to = new_reg(k->m);
   add(k, (Instr){ .op = hot_op(e), .to = to, .a = reg[0], .b = reg[1], .c = reg[2], .u.node = e });
@@ -220,8 +222,8 @@ static inline void store_element(DType t, char *bytes, int64_t i, Scalar v) {
 
 static inline void check_index(const Machine *m, const Buffer *b, int64_t i) {
   if ((uint64_t)i >= (uint64_t)b->elements)
-    diag_bug(m->c, "kernel '%s': index %lld of '%s' is outside its %lld elements", m->kernel->name, (long long)i, b->tensor->name,
-             (long long)b->elements);
+    diag_bug(m->c, "kernel '%s': index %lld of '%s' is outside its %lld elements", m->kernel->name, (long long)i,
+             b->tensor->name, (long long)b->elements);
 }
 
 static void run_from(Machine *m, Tape *tape, int at) {
@@ -275,7 +277,8 @@ static void make_loop(Machine *m, Code *code, const Stmt *s) {
 static void make_store(Machine *m, Code *code, const Stmt *s) {
   Expr *e[2] = { s->index, s->value };
   int regs[2];
-  if (s->combiner >= 0) e[1] = combiner_apply(m->c, (Combiner)s->combiner, ex_fetch(m->c, s->tensor, s->index), s->value);
+  if (s->combiner >= 0)
+    e[1] = combiner_apply(m->c, (Combiner)s->combiner, ex_fetch(m->c, s->tensor, s->index), s->value);
   code->buffer = buffer_of(m, s->tensor);
   code->tape = make_tape(m, e, 2, regs);
   code->a = regs[0];
@@ -310,7 +313,9 @@ static Code *make_code(Machine *m, const Stmt *s) {
     break;
   case ST_CALL: diag_bug(m->c, "kernel '%s' calls kernel '%s'", m->kernel->name, s->kernel->name);
   case ST_BARRIER:
-    if (m->threads) diag_bug(m->c, "kernel '%s': a barrier between threads cannot be run one thread after the other", m->kernel->name);
+    if (m->threads)
+      diag_bug(m->c, "kernel '%s': a barrier between threads cannot be run one thread after the other",
+               m->kernel->name);
     break;
   }
   return code;

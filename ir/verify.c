@@ -27,10 +27,13 @@ static void check_layout(Ctx *c, const Tensor *t) {
 
 static void check_tensor(Ctx *c, const Tensor *t) {
   int64_t dims[MAX_RANK];
-  if (t->rank > MAX_RANK || (t->rank >= 0 && !t->shape)) diag_bug(c, "tensor '%s' has rank %d without a shape", t->name, t->rank);
+  if (t->rank > MAX_RANK || (t->rank >= 0 && !t->shape))
+    diag_bug(c, "tensor '%s' has rank %d without a shape", t->name, t->rank);
   for (int i = 0; i < t->rank; i++)
-    if (!t->shape[i] || t->shape[i]->dtype != DT_I64) diag_bug(c, "tensor '%s': dimension %d is not an i64 expression", t->name, i);
-  if (t->data && (t->dtype == DT_NONE || !tensor_dims(t, dims))) diag_bug(c, "constant '%s' has the type %s", t->name, tensor_type_text(c, t));
+    if (!t->shape[i] || t->shape[i]->dtype != DT_I64)
+      diag_bug(c, "tensor '%s': dimension %d is not an i64 expression", t->name, i);
+  if (t->data && (t->dtype == DT_NONE || !tensor_dims(t, dims)))
+    diag_bug(c, "constant '%s' has the type %s", t->name, tensor_type_text(c, t));
   if (t->data && t->def) diag_bug(c, "constant '%s' is made by node %s", t->name, node_name(c, t->def));
   if (t->nknown && !t->known) diag_bug(c, "tensor '%s' lacks its %d known elements", t->name, t->nknown);
   check_layout(c, t);
@@ -38,7 +41,8 @@ static void check_tensor(Ctx *c, const Tensor *t) {
 
 static NodeList *make(GraphCheck *k, Graph *g, Tensor *t) {
   if (map_get(&k->made, KEY(t))) diag_bug(k->c, "tensor '%s' is made twice", t->name);
-  if (map_get(&g->names, KEY(t->name)) != t) diag_bug(k->c, "tensor '%s' is not found by its name in graph '%s'", t->name, g->name);
+  if (map_get(&g->names, KEY(t->name)) != t)
+    diag_bug(k->c, "tensor '%s' is not found by its name in graph '%s'", t->name, g->name);
   check_tensor(k->c, t);
   NodeList *uses = ctx_alloc(k->c, sizeof *uses);
   map_set(&k->made, KEY(t), uses);
@@ -48,7 +52,8 @@ static NodeList *make(GraphCheck *k, Graph *g, Tensor *t) {
 
 /* t is used in g: it was made before, or it is a constant that stands in g or around it. */
 static NodeList *use(GraphCheck *k, Graph *g, Tensor *t, const char *by) {
-  if (graph_find(g, t->name) != t) diag_bug(k->c, "%s uses '%s', which its name does not find from graph '%s'", by, t->name, g->name);
+  if (graph_find(g, t->name) != t)
+    diag_bug(k->c, "%s uses '%s', which its name does not find from graph '%s'", by, t->name, g->name);
   NodeList *uses = map_get(&k->made, KEY(t));
   if (uses) return uses;
   if (!t->data) diag_bug(k->c, "%s uses '%s' before it is made", by, t->name);
@@ -60,10 +65,12 @@ static NodeList *use(GraphCheck *k, Graph *g, Tensor *t, const char *by) {
 static void check_arity(Ctx *c, const Node *n) {
   const Op *op = n->op;
   bool more_in = op->nin && op->in[op->nin - 1].variadic, more_out = op->nout && op->out[op->nout - 1].variadic;
-  if (n->nin < op->nin_min || (n->nin > op->nin && !more_in)) diag_bug(c, "node %s has %d inputs", node_name(c, n), n->nin);
+  if (n->nin < op->nin_min || (n->nin > op->nin && !more_in))
+    diag_bug(c, "node %s has %d inputs", node_name(c, n), n->nin);
   if (n->nout > op->nout && !more_out) diag_bug(c, "node %s has %d outputs", node_name(c, n), n->nout);
   for (int i = 0; i < n->nin && i < op->nin; i++)
-    if (!n->in[i] && !op->in[i].optional && !op->in[i].variadic) diag_bug(c, "node %s lacks input '%s'", node_name(c, n), op->in[i].name);
+    if (!n->in[i] && !op->in[i].optional && !op->in[i].variadic)
+      diag_bug(c, "node %s lacks input '%s'", node_name(c, n), op->in[i].name);
 }
 
 static void check_graph(GraphCheck *k, Graph *g);
@@ -76,7 +83,8 @@ static void check_attrs(GraphCheck *k, const Node *n) {
       diag_bug(k->c, "node %s: attribute '%s' does not fit its row", node_name(k->c, n), row->name);
     if (a->kind == ATTR_TENSOR) check_tensor(k->c, a->tensor);
     if (a->kind != ATTR_GRAPH) continue;
-    if (a->graph->parent != n->graph) diag_bug(k->c, "node %s: the graph '%s' hangs elsewhere", node_name(k->c, n), row->name);
+    if (a->graph->parent != n->graph)
+      diag_bug(k->c, "node %s: the graph '%s' hangs elsewhere", node_name(k->c, n), row->name);
     check_graph(k, a->graph);
   }
 }
@@ -93,7 +101,8 @@ static void check_node(GraphCheck *k, Graph *g, Node *n) {
   for (int i = 0; i < n->nout; i++) {
     Tensor *t = n->out[i];
     if (!t) continue;
-    if (t->def != n || t->def_index != i) diag_bug(k->c, "tensor '%s' does not know that node %s makes it", t->name, node_name(k->c, n));
+    if (t->def != n || t->def_index != i)
+      diag_bug(k->c, "tensor '%s' does not know that node %s makes it", t->name, node_name(k->c, n));
     make(k, g, t);
   }
 }
@@ -148,12 +157,14 @@ static void check_leaf(const Expr *e, void *user) {
   if (e->op == EX_SYM && !map_get(&k->syms, KEY(e->u.sym))) BAD(k, "the symbol '%s' is not bound", e->u.sym->name);
   if (e->op != EX_FETCH) return;
   if (!map_get(&k->tensors, KEY(e->u.tensor))) BAD(k, "'%s' is read out of its scope", e->u.tensor->name);
-  if (e->a[0]->dtype != DT_I64 || e->dtype != e->u.tensor->dtype) BAD(k, "'%s' is read with wrong types", e->u.tensor->name);
+  if (e->a[0]->dtype != DT_I64 || e->dtype != e->u.tensor->dtype)
+    BAD(k, "'%s' is read with wrong types", e->u.tensor->name);
 }
 
 static void check_expr(KernelCheck *k, const Expr *e, DType type, const char *what) {
   if (!e) BAD(k, "%s is missing", what);
-  if (e->dtype != type) BAD(k, "%s is %s and not %s: %s", what, dtype_info[e->dtype].name, dtype_info[type].name, expr_text(k->c, e));
+  if (e->dtype != type)
+    BAD(k, "%s is %s and not %s: %s", what, dtype_info[e->dtype].name, dtype_info[type].name, expr_text(k->c, e));
   expr_visit(e, check_leaf, k);
 }
 
@@ -185,15 +196,18 @@ static void check_store(KernelCheck *k, const Stmt *s) {
     if (k->kernel->params[i] == t && !k->kernel->writes[i]) BAD(k, "the input '%s' is written", t->name);
   check_expr(k, s->index, DT_I64, "a store's index");
   check_expr(k, s->value, t->dtype, "a store's value");
-  if (s->combiner < -1 || s->combiner >= RED_COUNT) BAD(k, "the store to '%s' has no such combiner: %d", t->name, s->combiner);
+  if (s->combiner < -1 || s->combiner >= RED_COUNT)
+    BAD(k, "the store to '%s' has no such combiner: %d", t->name, s->combiner);
 }
 
 static void check_alloc(KernelCheck *k, const Stmt *s) {
   Tensor *t = s->tensor;
   if (map_get(&k->tensors, KEY(t))) BAD(k, "'%s' is allocated inside its own scope", t->name);
-  if (t->scope != SCOPE_REG && t->scope != SCOPE_SCRATCH) BAD(k, "'%s' is allocated neither as reg nor as scratch", t->name);
+  if (t->scope != SCOPE_REG && t->scope != SCOPE_SCRATCH)
+    BAD(k, "'%s' is allocated neither as reg nor as scratch", t->name);
   check_shape(k, t);
-  if (t->scope == SCOPE_REG && !ex_is_int(layout_elements(k->c, t), NULL)) BAD(k, "the size of the registers '%s' is not constant", t->name);
+  if (t->scope == SCOPE_REG && !ex_is_int(layout_elements(k->c, t), NULL))
+    BAD(k, "the size of the registers '%s' is not constant", t->name);
   map_set(&k->tensors, KEY(t), t);
   check_stmt(k, s->body[0]);
   map_set(&k->tensors, KEY(t), NULL);

@@ -10,12 +10,15 @@ static void begin(void) { c = ctx_new(); }
 static void end(void) { ctx_free(c); }
 
 /* Runs the statement and is true if it fails with the code and a message that contains the text. */
-#define FAILS(code_, part, statement) (failed(c, code_, part, setjmp(ctx_diags(c)->unwind) || (ctx_diags(c)->armed = true, statement, 0)))
+#define FAILS(code_, part, statement) \
+  (failed(c, code_, part, setjmp(ctx_diags(c)->unwind) || (ctx_diags(c)->armed = true, statement, 0)))
 
 static bool failed(Ctx *ctx, DiagCode code, const char *part, bool unwound) {
   Diags *d = ctx_diags(ctx);
   bool ok = unwound && d->list.n == 1 && d->list.v[0].code == code && strstr(d->list.v[0].text, part);
-  if (!ok) printf("\n  expected %s with '%s'; got %s '%s'\n", diag_code_name(code), part, d->list.n ? diag_code_name(d->list.v[0].code) : "nothing", d->list.n ? d->list.v[0].text : "");
+  if (!ok)
+    printf("\n  expected %s with '%s'; got %s '%s'\n", diag_code_name(code), part,
+           d->list.n ? diag_code_name(d->list.v[0].code) : "nothing", d->list.n ? d->list.v[0].text : "");
   d->list.n = 0;
   d->armed = false;
   return ok;
@@ -228,7 +231,8 @@ static void test_blocked_layout(void) {
 
 static void test_split_axis(void) {
   Sym *n = sym_new(c, SYM_DIM, "Nx", 1, 1 << 20);
-  Sym *co = sym_axis(c, SYM_AXIS, "co", ex_int(c, 4)), *ci = sym_axis(c, SYM_AXIS, "ci", ex_int(c, 16)), *i = sym_axis(c, SYM_AXIS, "i", n->self);
+  Sym *co = sym_axis(c, SYM_AXIS, "co", ex_int(c, 4)), *ci = sym_axis(c, SYM_AXIS, "ci", ex_int(c, 16)),
+      *i = sym_axis(c, SYM_AXIS, "i", n->self);
   Tensor *t = tensor_new(c, "t", DT_F32, 2, (Expr *[]){ n->self, ex_int(c, 64) });
   t->layout = layout_parse(c, "d0,d1/16,d1%16");
   Expr *split = ex_add(c, ex_mul(c, co->self, ex_int(c, 16)), ci->self);
@@ -244,7 +248,8 @@ static void test_split_axis(void) {
 static bool layout_fails(const char *text) { return FAILS(E0309, "layout", layout_parse(c, text)); }
 
 static void test_layout_text(void) {
-  static const char *const texts[] = { "d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1", "d1,d0", "d0/4%2,d0%4,d0/8", "d0 ring d0=0:3" };
+  static const char *const texts[] = { "d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1", "d1,d0", "d0/4%2,d0%4,d0/8",
+                                      "d0 ring d0=0:3" };
   for (int i = 0; i < COUNT(texts); i++) expect_same(layout_text(c, layout_parse(c, texts[i])), texts[i]);
   static const char *const bad[] = { "d0,", "x", "d0/0", "d99", "d0 ring d0=1", "d0%", "d0/99999999999" };
   for (int i = 0; i < COUNT(bad); i++) CU_ASSERT(layout_fails(bad[i]));

@@ -11,12 +11,15 @@ static void begin(void) { c = ctx_new(); }
 static void end(void) { ctx_free(c); }
 
 /* Runs the statement and is true if it fails with the code and a message that contains the text. */
-#define FAILS(code_, part, statement) (failed(c, code_, part, setjmp(ctx_diags(c)->unwind) || (ctx_diags(c)->armed = true, statement, 0)))
+#define FAILS(code_, part, statement) \
+  (failed(c, code_, part, setjmp(ctx_diags(c)->unwind) || (ctx_diags(c)->armed = true, statement, 0)))
 
 static bool failed(Ctx *ctx, DiagCode code, const char *part, bool unwound) {
   Diags *d = ctx_diags(ctx);
   bool ok = unwound && d->list.n == 1 && d->list.v[0].code == code && strstr(d->list.v[0].text, part);
-  if (!ok) printf("\n  expected %s with '%s'; got %s '%s'\n", diag_code_name(code), part, d->list.n ? diag_code_name(d->list.v[0].code) : "nothing", d->list.n ? d->list.v[0].text : "");
+  if (!ok)
+    printf("\n  expected %s with '%s'; got %s '%s'\n", diag_code_name(code), part,
+           d->list.n ? diag_code_name(d->list.v[0].code) : "nothing", d->list.n ? d->list.v[0].text : "");
   d->list.n = 0;
   d->armed = false;
   return ok;
@@ -85,7 +88,8 @@ static const char *const copy =
   "  }\n"
   "}\n";
 
-/* What is printed reads back to the same text, in this context (whose symbols have those names already) and in a fresh one. */
+/* What is printed reads back to the same text,
+    in this context (whose symbols have those names already) and in a fresh one. */
 static void test_text(void) {
   const char *const texts[] = { matmul, symbolic, copy };
   for (int i = 0; i < COUNT(texts); i++) {
@@ -106,7 +110,8 @@ static void test_text(void) {
 static const char *text_of_sums(bool inner_first) {
   Expr *n = ex_int(c, 64), *four = ex_int(c, 4), *t[3];
   Tensor *x = tensor_new(c, "x", DT_I64, 1, &n), *y = tensor_new(c, "y", DT_I64, 1, &n);
-  Sym *first = sym_axis(c, SYM_AXIS, inner_first ? "j" : "i", four), *second = sym_axis(c, SYM_AXIS, inner_first ? "i" : "j", four);
+  Sym *first = sym_axis(c, SYM_AXIS, inner_first ? "j" : "i", four), *second = sym_axis(c, SYM_AXIS,
+                                                                                        inner_first ? "i" : "j", four);
   Sym *i = inner_first ? second : first, *j = inner_first ? first : second;
   Expr *at = ex_add(c, ex_mul(c, i->self, four), j->self);
   for (int m = 0; m < 3; m++) {
@@ -149,7 +154,8 @@ static bool body_fails(Kernel *k, Stmt *body, const char *message) {
 
 static void test_verifier(void) {
   Expr *zero = ex_int(c, 0), *one = ex_const(c, DT_F32, 1), *four = ex_int(c, 4);
-  Tensor *x = tensor_new(c, "x", DT_F32, 1, &four), *y = tensor_new(c, "y", DT_F32, 1, &four), *r = tensor_new(c, "r", DT_F32, 1, &four);
+  Tensor *x = tensor_new(c, "x", DT_F32, 1, &four), *y = tensor_new(c, "y", DT_F32, 1, &four);
+  Tensor *r = tensor_new(c, "r", DT_F32, 1, &four);
   Sym *i = sym_axis(c, SYM_AXIS, "i", four), *n = sym_new(c, SYM_DIM, "n", 1, 9);
   Kernel k = { .name = "k", .params = (Tensor *[]){ x, y }, .nparams = 2, .writes = (bool[]){ false, true } };
   k.body = st_store(c, y, zero, one, -1);
@@ -236,7 +242,8 @@ static void test_deep_sharing(void) {
   int64_t values[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, got[8];
   for (int j = 0; j < 60; j++) {
     Expr *odd = ex_eq(c, ex_mod(c, ex_fetch(c, x, ex_int(c, j % 8)), ex_int(c, 2)), ex_int(c, 1));
-    e = ex_add(c, ex_select(c, odd, ex_add(c, ex_mul(c, e, e), ex_int(c, j)), ex_sub(c, ex_int(c, 1), e)), ex_int(c, 1));
+    e = ex_add(c, ex_select(c, odd, ex_add(c, ex_mul(c, e, e), ex_int(c, j)), ex_sub(c, ex_int(c, 1), e)), ex_int(c,
+                                                                                                                  1));
   }
   Kernel k = { .name = "k", .params = (Tensor *[]){ x, y }, .nparams = 2, .writes = (bool[]){ false, true } };
   k.body = st_for(c, LOOP_SERIAL, i, eight, st_store(c, y, i->self, e, -1));
@@ -253,8 +260,10 @@ static void test_bounds(void) {
   float x[4] = { 0 }, y[4];
   const char *read = "kernel k(x: f32[4], out y: f32[4]) { for i < 4 { y{i} = x{i + 1} } }";
   const char *write = "kernel k(x: f32[4], out y: f32[4]) { for i < 4 { y{i - 1} = x{i} } }";
-  CU_ASSERT(FAILS(E0900, "index 4 of 'x' is outside its 4 elements", kernel_run(c, kernel_parse(c, read), (void *[]){ x, y }, NULL)));
-  CU_ASSERT(FAILS(E0900, "index -1 of 'y' is outside its 4 elements", kernel_run(c, kernel_parse(c, write), (void *[]){ x, y }, NULL)));
+  CU_ASSERT(FAILS(E0900, "index 4 of 'x' is outside its 4 elements",
+                  kernel_run(c, kernel_parse(c, read), (void *[]){ x, y }, NULL)));
+  CU_ASSERT(FAILS(E0900, "index -1 of 'y' is outside its 4 elements",
+                  kernel_run(c, kernel_parse(c, write), (void *[]){ x, y }, NULL)));
 }
 
 static void test_types(void) {
