@@ -109,8 +109,9 @@ void elf_data_end(ElfData *d) {
   if (!ok) link_cannot_write(d->l);
 }
 
-/* ---- the note ---- */
-typedef struct { FILE *f; bool wide; } ElfFile;
+/* ---- reading: program headers ---- */
+typedef struct { FILE *f; bool wide; uint64_t table; int count; } ElfFile;
+typedef struct { uint32_t type; uint64_t at, size; } Segment;
 
 static uint64_t word_at(const unsigned char *at, int bytes) {
   uint64_t v = 0;
@@ -122,47 +123,77 @@ static bool read_at(const ElfFile *e, uint64_t at, void *to, size_t n) {
   return at <= INT64_MAX / 2 && !fseeko(e->f, (off_t)at, SEEK_SET) && fread(to, 1, n, e->f) == n;
 }
 
+static bool open_elf(ElfFile *e) {
+  unsigned char h[64];
+  if (!e->f || !read_at(e, 0, h, 52) || memcmp(h, "\177ELF", 4) || h[EI_DATA] != ELFDATA2LSB) return false;
+  e->wide = h[EI_CLASS] == ELFCLASS64;
+  if (e->wide && !read_at(e, 0, h, 64)) return false;
+  e->table = e->wide ? word_at(h + 32, 8) : word_at(h + 28, 4);
+  e->count = (int)word_at(h + (e->wide ? 56 : 44), 2);
+  return true;
+}
+
+static bool read_segment(const ElfFile *e, int i, Segment *s) {
+  unsigned char p[56];
+  size_t entry = e->wide ? 56 : 32;
+  if (!read_at(e, e->table + (uint64_t)i * entry, p, entry)) return false;
+  *s = (Segment){(uint32_t)word_at(p, 4), e->wide ? word_at(p + 8, 8) : word_at(p + 4, 4), e->wide ? word_at(p + 32, 8) : word_at(p + 16, 4)};
+  return true;
+}
+
+/* ---- the name that lld needs and the library shall not have ---- */
+static bool drop_entry(ElfFile *e, Segment s, uint64_t tag) {
+  unsigned char entry[16];
+  size_t n = e->wide ? 16 : 8;
+  int found = 0;
+  for (uint64_t i = 0; i + n <= s.size; i += n) {
+    if (!read_at(e, s.at + i, entry, n)) return false;
+    if (word_at(entry, (int)n / 2) == tag) found = 1;
+    else if (found && (fseeko(e->f, (off_t)(s.at + i - n), SEEK_SET) || fwrite(entry, 1, n, e->f) != n)) return false;
+  }
+  return true;
+}
+
+bool elf_drop_soname(const char *path) {
+  ElfFile e = {.f = fopen(path, "r+b")};
+  Segment s;
+  bool ok = open_elf(&e);
+  for (int i = 0; ok && i < e.count; i++) {
+    ok = read_segment(&e, i, &s);
+    if (ok && s.type == PT_DYNAMIC) ok = drop_entry(&e, s, DT_SONAME);
+  }
+  return (!e.f || !fclose(e.f)) && ok;
+}
+
+/* ---- the note ---- */
 /* One PT_NOTE segment: notes are name size, description size, type, name, description, each padded to 4. */
-static const char *find_note(Ctx *c, const ElfFile *e, uint64_t at, uint64_t size) {
+static const char *find_note(Ctx *c, const ElfFile *e, Segment s) {
   enum { LIMIT = 16 << 20 };
-  if (size > LIMIT) return NULL;
-  for (uint64_t i = 0; i + 12 <= size;) {
+  if (s.size > LIMIT) return NULL;
+  for (uint64_t i = 0; i + 12 <= s.size;) {
     unsigned char head[16];
-    if (!read_at(e, at + i, head, MIN(sizeof head, size - i))) return NULL;
+    if (!read_at(e, s.at + i, head, MIN(sizeof head, s.size - i))) return NULL;
     uint64_t name = word_at(head, 4), bytes = word_at(head + 4, 4), type = word_at(head + 8, 4);
     uint64_t data = i + 12 + (name + 3) / 4 * 4;
-    if (name > size || bytes > size || data + bytes > size) return NULL;
+    if (name > s.size || bytes > s.size || data + bytes > s.size) return NULL;
     if (name == 4 && type == 1 && !memcmp(head + 12, "dlc", 4)) {
       char *text = ctx_alloc(c, bytes + 1);
-      return read_at(e, at + data, text, bytes) ? text : NULL;
+      return read_at(e, s.at + data, text, bytes) ? text : NULL;
     }
     i = data + (bytes + 3) / 4 * 4;
   }
   return NULL;
 }
 
-static const char *search_notes(Ctx *c, ElfFile *e) {
-  unsigned char h[64], p[56];
-  if (!read_at(e, 0, h, 52) || memcmp(h, "\177ELF", 4) || h[EI_DATA] != ELFDATA2LSB) return NULL;
-  e->wide = h[EI_CLASS] == ELFCLASS64;
-  if (e->wide && !read_at(e, 0, h, 64)) return NULL;
-  uint64_t table = e->wide ? word_at(h + 32, 8) : word_at(h + 28, 4);
-  int count = (int)word_at(h + (e->wide ? 56 : 44), 2);
-  size_t entry = e->wide ? 56 : 32;
-  for (int i = 0; i < count; i++) {
-    if (!read_at(e, table + (uint64_t)i * entry, p, entry)) return NULL;
-    if (word_at(p, 4) != PT_NOTE) continue;
-    uint64_t at = e->wide ? word_at(p + 8, 8) : word_at(p + 4, 4);
-    const char *text = find_note(c, e, at, e->wide ? word_at(p + 32, 8) : word_at(p + 16, 4));
-    if (text) return text;
-  }
-  return NULL;
-}
-
 const char *note_read(Ctx *c, const char *path) {
-  ElfFile e = {fopen(path, "rb"), false};
-  if (!e.f) return NULL;
-  const char *text = search_notes(c, &e);
-  fclose(e.f);
+  ElfFile e = {.f = fopen(path, "rb")};
+  const char *text = NULL;
+  bool ok = open_elf(&e);
+  for (int i = 0; ok && !text && i < e.count; i++) {
+    Segment s;
+    ok = read_segment(&e, i, &s);
+    if (ok && s.type == PT_NOTE) text = find_note(c, &e, s);
+  }
+  if (e.f) fclose(e.f);
   return text;
 }

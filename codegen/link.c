@@ -119,9 +119,10 @@ void link_shared(Link *l, const char *const *exports, int nexports, const char *
   ARG("--version-script"), ARG(export_map(l, exports, nexports));
   ARG("-z"), ARG("relro"), ARG("-z"), ARG("now"), ARG("-z"), ARG("noexecstack"), ARG("-z"), ARG("defs");
   ARG("--build-id=sha1"), ARG("--gc-sections"), ARG("--hash-style=gnu");
-  if (soname) ARG("-soname"), ARG(soname);
+  ARG("-soname"), ARG(soname ? soname : "model");  /* names the set of versions too, which without it has the output's path */
   for (int i = 0; i < l->objects.n; i++) ARG(l->objects.v[i]);
   ARG(libc);
   char *messages;
   if (lld_link(argv.n, argv.v, &messages)) link_failed(l, messages);
+  if (!soname && !elf_drop_soname(l->out)) link_cannot_write(l);
 }

@@ -7,8 +7,8 @@
  *     elf_data_end(w);
  *     link_shared(l, exports, 2, NULL);                             // m.so now exists, whole
  *
- * What is linked stands in files without a name, so nothing is left behind however the compile ends. The output is written beside
- * itself and renamed; it is best a temporary of frontend/outfile.h. The runtime and the names of libc that it imports are inside dlc:
+ * What is linked stands in files without a name. The output is written beside itself and renamed; it is best a temporary of
+ * frontend/outfile.h, which keeps an older file safe until all is well. The runtime and the names of libc that it imports are inside dlc:
  * linking needs neither a tool nor a library of the system.
  */
 #ifndef DLC_LINK_H

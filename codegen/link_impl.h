@@ -28,6 +28,7 @@ struct Link {
 };
 
 int link_on_disk(Link *l, const char *name);                 /* a file for a large object, in the output's folder; it is linked in */
+bool elf_drop_soname(const char *path);                      /* elf.c: takes the name's entry out of the dynamic section */
 _Noreturn void link_cannot_write(Link *l);                   /* E0502 with errno's words */
 
 #endif
