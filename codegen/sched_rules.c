@@ -6,9 +6,8 @@
 #include <stdlib.h>
 
 #include "../passes/sched.h"
+#include "access.h"
 #include "codegen.h"
-
-enum { NONLINEAR = -1 };           /* a load that is neither fixed nor at a constant stride along an axis */
 
 typedef struct {
   Module *m;
@@ -22,65 +21,9 @@ typedef struct {
 
 typedef const char *Rule(Case *k);
 
-/* ---- how storage is walked ---- */
-/* The stride in elements of an offset along axis s, looked at in steps of one within an aligned block of `lanes`. */
-static int64_t offset_stride(Case *k, Expr *offset, Sym *s) {
-  Ctx *c = k->c;
-  Expr *coef, *rest;
-  int64_t v;
-  if (!expr_uses(offset, s)) return 0;
-  Sym *block = sym_new(c, SYM_AXIS, "block", 0, s->max == INT64_MAX ? INT64_MAX : s->max / k->lanes);
-  Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, k->lanes));
-  Expr *at = ex_add(c, ex_mul(c, block->self, ex_int(c, k->lanes)), lane->self);
-  offset = expr_subst1(c, offset, s, at);
-  if (!expr_uses(offset, lane)) return 0;
-  if (!expr_is_linear(c, offset, lane, &coef, &rest)) return NONLINEAR;
-  return ex_is_int(coef, &v) && v >= 0 ? v : NONLINEAR;
-}
-
-static int64_t store_stride(Case *k, const Stage *st, Sym *s) {
-  Expr *at[MAX_RANK];
-  for (int i = 0; i < st->out->rank; i++) at[i] = st->axes[i]->self;
-  return offset_stride(k, layout_offset(k->c, st->out, at), s);
-}
-
-typedef struct { Case *k; Sym *s; int fixed, unit, packable, bad; } Walk;
-
-static bool is_packable(const Expr *load, const Sym *s) {
-  int uses = 0;
-  for (int d = 0; d < load->n; d++) uses += expr_uses(load->a[d], s);
-  return load->u.tensor->data && !load->u.tensor->layout && uses == 1;
-}
-
-static void walk_load(const Expr *e, void *user) {
-  Walk *w = user;
-  if (e->op != EX_LOAD) return;
-  int64_t stride = offset_stride(w->k, layout_offset(w->k->c, e->u.tensor, e->a), w->s);
-  if (stride == 0) w->fixed++;
-  else if (stride == 1) w->unit++;
-  else if (is_packable(e, w->s)) w->packable++;
-  else w->bad++;
-}
-
-static Walk walk_loads(Case *k, const Expr *e, Sym *s) {
-  Walk w = {k, s, 0, 0, 0, 0};
-  expr_visit(e, walk_load, &w);
-  return w;
-}
-
-/* The data axis along which the output lies contiguous, else the one with fewest bad loads; -1 if every axis has extent 1. */
-static int vector_axis(Case *k, const Stage *st) {
-  int best = -1, best_score = 0;
-  for (int i = 0; i < st->out->rank; i++) {
-    Sym *s = st->axes[i];
-    if (s->kind == SYM_DIM || s->max == 0) continue;
-    Walk w = walk_loads(k, st->body, s);
-    int64_t stride = store_stride(k, st, s);
-    int score = 1000 - 10 * w.bad - (stride == 1 ? 0 : 15) - (s->max < k->lanes / 2 ? 12 : 0);
-    if (score >= best_score) best = i, best_score = score;
-  }
-  return best;
-}
+static Walk walk_loads(Case *k, const Expr *e, Sym *s) { return access_walk(k->c, e, s, k->lanes); }
+static int64_t store_stride(Case *k, const Stage *st, Sym *s) { return access_store_stride(k->c, st, s, k->lanes); }
+static int vector_axis(Case *k, const Stage *st) { return access_vector_axis(k->c, st, k->lanes); }
 
 static int64_t const_extent(Expr *e) {
   int64_t v;
@@ -113,7 +56,7 @@ static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
 
 static Expr *pack_load(Ctx *c, Expr *e, void *user) {
   Pack *p = user;
-  if (e->op != EX_LOAD || !expr_uses(e, p->s) || !is_packable(e, p->s)) return e;
+  if (e->op != EX_LOAD || !expr_uses(e, p->s) || !access_is_packable(e, p->s)) return e;
   Tensor *t = map_get(&p->packed, KEY(e->u.tensor));
   if (!t) {
     t = tensor_new(c, e->u.tensor->name, e->u.tensor->dtype, e->u.tensor->rank, e->u.tensor->shape);
@@ -166,14 +109,6 @@ static Tile choose_tile(const Target *t, int64_t m1, int64_t m2, int64_t vectors
   return best;
 }
 
-/* Where the two factors of the summed product move: the vector axis must be in one only. */
-static bool splits_at(const Expr *product, const Sym *s, const Expr **broadcast, const Expr **panel) {
-  bool a = expr_uses(product->a[0], s), b = expr_uses(product->a[1], s);
-  *panel = a ? product->a[0] : product->a[1];
-  *broadcast = a ? product->a[1] : product->a[0];
-  return a != b;
-}
-
 /* The reduction axis that the broadcast operand's blocked channels move with. */
 static void find_blocked(const Expr *e, void *user) {
   if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
@@ -211,7 +146,7 @@ static const char *rule_contraction(Case *k) {
   if (k->g->stages.n > 1 || !k->reduce || k->reduce->u.i != RED_SUM || k->reduce->a[0]->op != EX_MUL) return "not a sum of products";
   if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
   int v = vector_axis(k, st);
-  if (v < 0 || !splits_at(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
+  if (v < 0 || !access_split(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
   Walk w = walk_loads(k, panel, st->axes[v]);
   if (w.bad) return "the panel operand is not contiguous";
   int64_t n = axis_extent(k, v);

@@ -205,6 +205,7 @@ static void finish(Case *k, const char *rule) {
   map_set(&k->data, KEY(out) + 1, got);
   pass_fuse(k->m);
   pass_layout(k->m);
+  pass_pack(k->m);
   pass_lower(k->m);
   pass_weights(k->m);
   pass_memplan(k->m);
@@ -257,6 +258,24 @@ static void test_matmul(void) {
     matmul(30, 40, 5, false);
     matmul(65, 17, 9, true);
     matmul(3, 5, 7, true);
+  }
+}
+
+/* q k^T: the keys lie contiguous along the sum */
+static void scores(int64_t heads, int64_t rows, int64_t d) {
+  Case k = start((uint32_t)rows);
+  Tensor *x = input(&k, "x", DIMS(2, rows, heads, d));
+  Stage *st = stage(&k, tensor(&k, "scores", DIMS(heads, rows, rows)));
+  Sym *r = sym_axis(k.c, SYM_REDUCE, "d", ex_int(k.c, d));
+  Expr *h = st->axes[0]->self, *q = at(&k, x, ex_int(k.c, 0), st->axes[1]->self, h, r->self), *key = at(&k, x, ex_int(k.c, 1), st->axes[2]->self, h, r->self);
+  st->body = ex_mul(k.c, ex_reduce(k.c, RED_SUM, ex_mul(k.c, q, key), &r, 1), ex_const(k.c, DT_F32, 0.125));
+  finish(&k, "contraction");
+}
+
+static void test_scores(void) {
+  EACH_CPU {
+    scores(3, 20, 16);
+    scores(2, 37, 9);
   }
 }
 
@@ -318,6 +337,7 @@ int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
   CU_add_test(s, "matmul", test_matmul);
+  CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "convolution", test_conv);
   CU_add_test(s, "softmax", test_softmax);
   CU_basic_set_mode(CU_BRM_NORMAL);

@@ -1,0 +1,64 @@
+/* access.c - how the loads and the store of a stage walk through storage. */
+#include "access.h"
+
+enum { NONLINEAR = -1 };           /* neither fixed nor at a constant stride along the axis */
+
+/* The stride of an offset along axis s, looked at in steps of one within an aligned block of `lanes`. */
+static int64_t offset_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
+  Expr *coef, *rest;
+  int64_t v;
+  if (!expr_uses(offset, s)) return 0;
+  Sym *block = sym_new(c, SYM_AXIS, "block", 0, s->max == INT64_MAX ? INT64_MAX : s->max / lanes);
+  Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, lanes));
+  offset = expr_subst1(c, offset, s, ex_add(c, ex_mul(c, block->self, ex_int(c, lanes)), lane->self));
+  if (!expr_uses(offset, lane)) return 0;
+  if (!expr_is_linear(c, offset, lane, &coef, &rest)) return NONLINEAR;
+  return ex_is_int(coef, &v) && v >= 0 ? v : NONLINEAR;
+}
+
+int64_t access_store_stride(Ctx *c, const Stage *st, Sym *s, int lanes) {
+  Expr *at[MAX_RANK];
+  for (int i = 0; i < st->out->rank; i++) at[i] = st->axes[i]->self;
+  return offset_stride(c, layout_offset(c, st->out, at), s, lanes);
+}
+
+bool access_is_packable(const Expr *load, const Sym *s) {
+  int uses = 0;
+  for (int d = 0; d < load->n; d++) uses += expr_uses(load->a[d], s);
+  return load->u.tensor->data && !load->u.tensor->layout && uses == 1;
+}
+
+static void walk_load(const Expr *e, void *user) {
+  Walk *w = user;
+  if (e->op != EX_LOAD) return;
+  int64_t stride = offset_stride(w->c, layout_offset(w->c, e->u.tensor, e->a), w->s, w->lanes);
+  if (stride == 0) w->fixed++;
+  else if (stride == 1) w->unit++;
+  else if (access_is_packable(e, w->s)) w->packable++;
+  else w->bad++;
+}
+
+Walk access_walk(Ctx *c, const Expr *e, Sym *s, int lanes) {
+  Walk w = {c, s, lanes, 0, 0, 0, 0};
+  expr_visit(e, walk_load, &w);
+  return w;
+}
+
+int access_vector_axis(Ctx *c, const Stage *st, int lanes) {
+  int best = -1, best_score = 0;
+  for (int i = 0; i < st->out->rank; i++) {
+    Sym *s = st->axes[i];
+    if (s->kind == SYM_DIM || s->max == 0) continue;
+    int bad = access_walk(c, st->body, s, lanes).bad;
+    int score = 1000 - 10 * bad - (access_store_stride(c, st, s, lanes) == 1 ? 0 : 15) - (s->max < lanes / 2 ? 12 : 0);
+    if (score >= best_score) best = i, best_score = score;
+  }
+  return best;
+}
+
+bool access_split(const Expr *product, const Sym *s, const Expr **broadcast, const Expr **panel) {
+  bool a = expr_uses(product->a[0], s), b = expr_uses(product->a[1], s);
+  *panel = a ? product->a[0] : product->a[1];
+  *broadcast = a ? product->a[1] : product->a[0];
+  return a != b;
+}
