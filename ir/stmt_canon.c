@@ -26,12 +26,17 @@ static const char *free_name(Canon *k, const char *stem) {
   return name;
 }
 
-/* A loop's name without the .N that tells it from others in the compile; dimensions are the model's and keep theirs. */
+/* A loop's name without the .N in it that tell it from others in the compile: ci.1.o is ci.o. Dimensions are the model's
+ * and keep theirs. */
 static const char *stem_of(Canon *k, const Sym *s) {
-  size_t n = strlen(s->name), end = n;
   if (s->kind == SYM_DIM) return s->name;
-  while (end && s->name[end - 1] >= '0' && s->name[end - 1] <= '9') end--;
-  return end < n && end > 1 && s->name[end - 1] == '.' ? ctx_intern_n(k->c, s->name, end - 1) : s->name;
+  Str stem = str_new(k->c);
+  for (const char *p = s->name; *p;) {
+    size_t n = strcspn(p + 1, ".") + 1, digits = strspn(p + 1, "0123456789") + 1;
+    if (*p != '.' || n == 1 || digits < n) str_add(&stem, "%.*s", (int)n, p);
+    p += n;
+  }
+  return ctx_intern(k->c, stem.s);
 }
 
 /* ---- hashes of structure ---- */

@@ -110,8 +110,8 @@ static void test_text(void) {
 static const char *text_of_sums(bool inner_first) {
   Expr *n = ex_int(c, 64), *four = ex_int(c, 4), *t[3];
   Tensor *x = tensor_new(c, "x", DT_I64, 1, &n), *y = tensor_new(c, "y", DT_I64, 1, &n);
-  Sym *first = sym_axis(c, SYM_AXIS, inner_first ? "j" : "i", four), *second = sym_axis(c, SYM_AXIS,
-                                                                                        inner_first ? "i" : "j", four);
+  Sym *first = sym_axis(c, SYM_AXIS, inner_first ? "j" : "i.o", four), *second = sym_axis(c, SYM_AXIS,
+                                                                                        inner_first ? "i.7.o" : "j", four);
   Sym *i = inner_first ? second : first, *j = inner_first ? first : second;
   Expr *at = ex_add(c, ex_mul(c, i->self, four), j->self);
   for (int m = 0; m < 3; m++) {
