@@ -3,7 +3,7 @@
 BUILD ?= build
 JOBS  ?= $(shell nproc)
 PACKAGES := gcc g++ cmake pkg-config binutils clang-19 llvm-19-dev liblld-19-dev lld-19 zlib1g-dev libzstd-dev \
-            protobuf-c-compiler libprotobuf-c-dev libcunit1-dev python3 python3-venv valgrind
+            protobuf-c-compiler libprotobuf-c-dev nettle-dev libcunit1-dev python3 python3-venv valgrind
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
 all: $(BUILD)/CMakeCache.txt
