@@ -184,6 +184,13 @@ static void memo_grow(Ctx *c) {
     if (old[i].a) *memo_slot(c, (ExprOp)old[i].op, old[i].a, old[i].b) = old[i];
 }
 
+/* Commutative operands: constants last, else in order of creation. */
+static void order(Expr **a, Expr **b) {
+  if (ex_is_const(*a) != ex_is_const(*b) ? !ex_is_const(*a) : (*a)->id <= (*b)->id) return;
+  Expr *swap = *a;
+  *a = *b, *b = swap;
+}
+
 static Expr *binary(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   DType t = expr_info[op].type == 'b' ? DT_BOOL : (DType)a->dtype;
   bool integer = dtype_is_int(a->dtype), constant = ex_is_const(a) && ex_is_const(b);
@@ -205,10 +212,7 @@ static Expr *binary(Ctx *c, ExprOp op, Expr *a, Expr *b) {
 Expr *ex_binary(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   if (expr_info[op].arity != 2 || a->dtype != b->dtype || !type_fits(op, a->dtype))
     diag_bug(c, "%s of %s and %s: %s and %s", expr_info[op].text, type_name(a), type_name(b), expr_text(c, a), expr_text(c, b));
-  if (strchr(expr_info[op].flags, 'C') && (ex_is_const(a) != ex_is_const(b) ? ex_is_const(a) : a->id > b->id)) {
-    Expr *swap = a;
-    a = b, b = swap;
-  }
+  if (strchr(expr_info[op].flags, 'C')) order(&a, &b);
   if (2 * (c->nmemo + 1) > c->cap_memo) memo_grow(c);
   struct BuildMemo *known = memo_slot(c, op, a, b);
   if (known->a) return known->result;
@@ -234,10 +238,7 @@ Expr *ex_fma(Ctx *c, Expr *a, Expr *b, Expr *addend) {
   if (a->dtype != b->dtype || a->dtype != addend->dtype || a->dtype == DT_BOOL)
     diag_bug(c, "fma of %s, %s and %s", type_name(a), type_name(b), type_name(addend));
   if (dtype_is_int(a->dtype)) return ex_add(c, ex_mul(c, a, b), addend);
-  if (a->id > b->id) {
-    Expr *swap = a;
-    a = b, b = swap;
-  }
+  order(&a, &b);
   return finish(c, &(Expr){.op = EX_FMA, .dtype = a->dtype, .n = 3}, (Expr *[]){a, b, addend});
 }
 

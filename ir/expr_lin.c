@@ -100,12 +100,30 @@ static bool join_mod(Ctx *c, Lin *l, int i) {
   return false;
 }
 
+/* t*d*(x/d) is t*x where d divides x. */
+static bool join_exact(Ctx *c, Lin *l, int i) {
+  Mono m = mono_of(l->term[i].core, 1), rest = {.coef = 1};
+  int64_t t = l->term[i].coef;
+  for (int f = 0; f < m.n; f++) {
+    Expr *x = m.f[f], *d;
+    if (x->op != EX_DIV || !ex_is_const(d = x->a[1]) || d->u.i < 2 || t % d->u.i || expr_range(c, x->a[0]).multiple % d->u.i) continue;
+    for (int j = 0; j < m.n; j++)
+      if (j != f) rest.f[rest.n++] = m.f[j];
+    l->term[i].coef = 0;
+    lin_add(l, ex_mul(c, mono_build(c, l->t, &rest), x->a[0]), t / d->u.i);
+    return true;
+  }
+  return false;
+}
+
 static void recompose(Ctx *c, Lin *l) {
-  for (int i = 0; i < l->n && l->n > 1; i++)
-    if (l->term[i].core->op == EX_MOD && join_mod(c, l, i)) {
+  for (int i = 0; i < l->n; i++) {
+    Expr *core = l->term[i].core;
+    if (core->op == EX_MOD ? l->n > 1 && join_mod(c, l, i) : (core->op == EX_DIV || core->op == EX_MUL) && join_exact(c, l, i)) {
       drop_zeros(l);
       i = -1;
     }
+  }
 }
 
 Expr *lin_build(Ctx *c, Lin *l) {

@@ -154,6 +154,24 @@ static Mono without(const Mono *m, const Expr *atom) {
   return r;
 }
 
+static void replace(const Poly *p, const Expr *atom, Expr *by, Poly *q) {
+  *q = (Poly){.n = 0};
+  for (int i = 0; i < p->n; i++) {
+    Mono m = p->m[i];
+    int n = degree(&m, atom);
+    if (n == 0) {
+      poly_add(q, &m);
+      continue;
+    }
+    Expr *todo[MONO_MAX];
+    for (int j = 0; j < n; j++) {
+      m = without(&m, atom);
+      todo[j] = by;
+    }
+    poly_product(q, m, todo, n);
+  }
+}
+
 static bool nonpos(Prover *pr, const Poly *p, int depth);
 
 /* ---- axes ---- */
@@ -218,6 +236,46 @@ static Expr *find_axis(const Poly *p) {
   return best;
 }
 
+/* ---- axes inside other atoms ---- */
+
+/* 1 if e grows with s (or stays), -1 if it falls, 0 if neither is sure. */
+static int trend(Ctx *c, const Expr *e, const Sym *s) {
+  if (!expr_uses(e, s)) return 1;
+  if (e->op == EX_SYM) return 1;
+  if (e->op == EX_DIV && !expr_uses(e->a[1], s) && expr_range(c, e->a[1]).min >= 1) return trend(c, e->a[0], s);
+  if (e->op == EX_MUL) {
+    int with = expr_uses(e->a[0], s) ? 0 : 1;
+    Range r = expr_range(c, e->a[!with]);
+    if (expr_uses(e->a[!with], s)) return 0;
+    return r.min >= 0 ? trend(c, e->a[with], s) : r.max <= 0 ? -trend(c, e->a[with], s) : 0;
+  }
+  if (e->op != EX_ADD && e->op != EX_MIN && e->op != EX_MAX) return 0;
+  bool first = expr_uses(e->a[0], s), second = expr_uses(e->a[1], s);
+  int a = trend(c, e->a[0], s), b = trend(c, e->a[1], s);
+  return !second ? a : !first || a == b ? b : 0;
+}
+
+static void inner_axis(const Expr *e, void *user) {
+  const Sym **best = user;
+  if (e->op == EX_SYM && e->u.sym->kind != SYM_DIM && e->u.sym->extent && (!*best || e->u.sym->id > (*best)->id)) *best = e->u.sym;
+}
+
+/* The atom with its innermost axis at the end that makes p largest: h/2 with h < H is at most (H - 1)/2. */
+static bool without_inner_axis(Prover *pr, const Poly *p, Expr *atom, Poly *q) {
+  Ctx *c = pr->c;
+  const Sym *s = NULL;
+  if (!(atom->flags & EXPR_AXIS) || atom->flags & EXPR_REDUCES || c->prove_depth > 2) return false;
+  expr_visit(atom, inner_axis, &s);
+  int sign = s ? joint_sign(pr, p, atom) * trend(c, atom, s) : 0;
+  if (!sign || s->min == INT64_MIN) return false;
+  c->prove_depth++;                /* the constructors may ask for proofs in turn */
+  Expr *end = sign > 0 ? ex_sub(c, s->extent, ex_int(c, 1)) : ex_int(c, s->min);
+  Expr *bound = expr_subst1(c, atom, s, end);
+  c->prove_depth--;
+  replace(p, atom, bound, q);
+  return !q->bad;
+}
+
 /* ---- divisions and remainders ---- */
 static bool without_mod(Prover *pr, const Poly *p, Expr *atom, Poly *q) {
   Expr *d = atom->a[1];
@@ -270,24 +328,6 @@ static bool without_div(Prover *pr, const Poly *p, Expr *atom, Poly *q) {
 }
 
 /* ---- one of two ---- */
-static void replace(const Poly *p, const Expr *atom, Expr *by, Poly *q) {
-  *q = (Poly){.n = 0};
-  for (int i = 0; i < p->n; i++) {
-    Mono m = p->m[i];
-    int n = degree(&m, atom);
-    if (n == 0) {
-      poly_add(q, &m);
-      continue;
-    }
-    Expr *todo[MONO_MAX];
-    for (int j = 0; j < n; j++) {
-      m = without(&m, atom);
-      todo[j] = by;
-    }
-    poly_product(q, m, todo, n);
-  }
-}
-
 static bool either_side(Prover *pr, const Poly *p, Expr *atom, int depth) {
   int sign = joint_sign(pr, p, atom), first = atom->op == EX_SELECT ? 1 : 0;
   bool one_suffices = (atom->op == EX_MIN && sign > 0) || (atom->op == EX_MAX && sign < 0);
@@ -321,6 +361,7 @@ static bool nonpos(Prover *pr, const Poly *p, int depth) {
   Expr *axis = find_axis(p), *compound = find_compound(p);
   if (axis && without_axis(pr, p, axis, &q) && nonpos(pr, &q, depth + 1)) return true;
   if (!compound) return false;
+  if (without_inner_axis(pr, p, compound, &q) && nonpos(pr, &q, depth + 1)) return true;
   if (compound->op == EX_DIV) return without_div(pr, p, compound, &q) && nonpos(pr, &q, depth + 1);
   if (compound->op == EX_MOD) return without_mod(pr, p, compound, &q) && nonpos(pr, &q, depth + 1);
   return either_side(pr, p, compound, depth);

@@ -34,10 +34,11 @@ Range range_of_type(DType t) {
   return (Range){-max - 1, max, 1};
 }
 
-/* r as the range of a result of type t: data that may wrap is anywhere. */
+/* r as the range of e: data that may wrap is anywhere. */
 static Range fit(const Expr *e, Range r) {
   Range all = range_of_type((DType)e->dtype);
-  if (e->flags & EXPR_INDEX) return r;
+  bool may_wrap = e->op == EX_ADD || e->op == EX_MUL || e->op == EX_SHL || e->op == EX_ABS;
+  if (e->flags & EXPR_INDEX || !may_wrap) return r;
   bool fits = r.min >= all.min && r.max <= all.max && (dtype_info[e->dtype].bits < 64 || (!unbounded(r.min) && !unbounded(r.max)));
   return fits ? r : all;
 }

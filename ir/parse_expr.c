@@ -154,12 +154,18 @@ static bool at_axis(const Lexer *at) {
   return lex_is(&ahead, "<") || lex_is(&ahead, "=");
 }
 
-/* `k<extent` or `k=lo..hi`: the symbol of that name if the scope has it so, else a new one, which the scope then has. */
+/* `k<extent,` or `k=lo..hi,`: the symbol of that name if the scope has it so, else a new one, which the scope then has. NULL: what
+ * looks like an axis is the body, `k < 3` before the end. */
 static Sym *parse_axis(Parser *p) {
+  Lexer back = *p->lx;
   const char *name = lex_name(p->lx);
   Sym *s = scope_get(p, &p->scope->syms, name);
   if (lex_accept(p->lx, "<")) {
     Expr *extent = settled(p, parse_infix(p, 4));
+    if (!lex_accept(p->lx, ",")) {
+      *p->lx = back;
+      return NULL;
+    }
     if (extent->dtype != DT_I64) lex_fail(p->lx, "the extent of '%s' is %s, not i64", name, type_text(extent));
     if (!s || s->extent != extent) s = sym_axis(p->c, SYM_REDUCE, name, extent);
   } else {
@@ -167,18 +173,17 @@ static Sym *parse_axis(Parser *p) {
     int64_t lo = lex_int(p->lx);
     lex_expect(p->lx, "..");
     int64_t hi = lex_int(p->lx);
+    lex_expect(p->lx, ",");
     if (!s || s->extent || s->min != lo || s->max != hi) s = sym_new(p->c, SYM_REDUCE, name, lo, hi);
   }
   map_set(&p->scope->syms, KEY(name), s);
+  map_set(&p->scope->syms, KEY(s->name), s);                 /* as it is printed, if another symbol has the name */
   return s;
 }
 
 static Value parse_reduce(Parser *p, Combiner how) {
   VEC(Sym *) axes = {0};
-  while (at_axis(p->lx)) {
-    vec_push(p->c, &axes, parse_axis(p));
-    lex_expect(p->lx, ",");
-  }
+  for (Sym *s; at_axis(p->lx) && (s = parse_axis(p));) vec_push(p->c, &axes, s);
   Expr *body = settled(p, parse_block(p));
   lex_expect(p->lx, ")");
   bool logical = how == RED_AND || how == RED_OR;

@@ -6,6 +6,7 @@
 #include "graph.h"
 #include "lex.h"
 #include <math.h>
+#include <stdlib.h>
 
 enum { NAME_FROM = 12 };           /* nodes of a shared sub-expression that is worth a name */
 enum { OR_LEVEL, XOR_LEVEL, AND_LEVEL, COMPARE_LEVEL, SHIFT_LEVEL, ADD_LEVEL, MUL_LEVEL, PREFIX_LEVEL };
@@ -22,16 +23,19 @@ static void print_block(Printer *p, const Expr *e);
 
 /* ---- constants ---- */
 
-/* The shortest text that reads back as v. */
-static const char *float_text(Ctx *c, double v, bool single) {
+/* The shortest text that reads back as v, a value of type t. */
+static const char *float_text(Ctx *c, double v, DType t) {
   char text[40];
   for (int digits = 1; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, v);
-    double back = 0;
-    sscanf(text, "%lf", &back);
-    if (single ? (float)back == (float)v : back == v) break;
+    if (scalar_round(t, strtod(text, NULL)) == v) break;
   }
   return ctx_printf(c, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
+}
+
+/* Beside an operand of its own type an integer needs no type. */
+static void print_bare(Printer *p, const Expr *e) {
+  str_add(p->s, e->dtype == DT_U64 ? "%llu" : "%lld", (long long)e->u.i);
 }
 
 static void print_const(Printer *p, const Expr *e) {
@@ -42,9 +46,8 @@ static void print_const(Printer *p, const Expr *e) {
   else if (t == DT_U64) str_add(p->s, "u64(%llu)", (unsigned long long)e->u.i);
   else if (!dtype_is_float(t)) str_add(p->s, "%s(%lld)", dtype_info[t].name, (long long)e->u.i);
   else if (!isfinite(e->u.f)) str_add(p->s, "%s(%s)", dtype_info[t].name, isnan(e->u.f) ? "nan" : e->u.f < 0 ? "-inf" : "inf");
-  else if (t == DT_F64) str_add(p->s, "%s", float_text(c, e->u.f, false));
-  else if (t == DT_F32) str_add(p->s, "%sf", float_text(c, e->u.f, true));
-  else str_add(p->s, "%s(%s)", dtype_info[t].name, float_text(c, e->u.f, false));
+  else if (t == DT_F64 || t == DT_F32) str_add(p->s, "%s%s", float_text(c, e->u.f, t), t == DT_F32 ? "f" : "");
+  else str_add(p->s, "%s(%s)", dtype_info[t].name, float_text(c, e->u.f, t));
 }
 
 /* ---- operators ---- */
@@ -55,9 +58,17 @@ static bool negative_term(const Expr *e) {
   return e->op == EX_MUL && ex_is_const(e->a[1]) && e->a[1]->u.i < 0 && e->a[1]->u.i != INT64_MIN;
 }
 
-/* A term of a sum of i64, without its sign if `negate`. */
+/* An operand; other: one that stands beside it. */
+static void print_operand(Printer *p, const Expr *e, const Expr *other, int level) {
+  if (ex_is_const(e) && dtype_is_int((DType)e->dtype) && !ex_is_const(other)) print_bare(p, e);
+  else print(p, e, level);
+}
+
+/* A term of an integer sum, without its sign if `negate`. */
 static void print_term(Printer *p, const Expr *e, bool negate) {
-  if (!negate || name_of(p, e)) {
+  if (!negate && ex_is_const(e)) {
+    print_bare(p, e);
+  } else if (!negate || name_of(p, e)) {
     print(p, e, MUL_LEVEL);
   } else if (ex_is_const(e)) {
     str_add(p->s, "%lld", -(long long)e->u.i);
@@ -126,15 +137,15 @@ static bool print_comparison(Printer *p, const Expr *e) {
 
 static void print_infix(Printer *p, const Expr *e, int level) {
   bool tight = level == MUL_LEVEL;
-  if (e->op == EX_ADD && e->dtype == DT_I64) {
+  if (e->op == EX_ADD && dtype_is_int((DType)e->dtype)) {
     print_sum(p, e);
-  } else if (e->op == EX_MUL && e->dtype == DT_I64 && ex_equals_int(e->a[1], -1)) {
+  } else if (e->op == EX_MUL && ex_equals_int(e->a[1], -1)) {
     str_add(p->s, "-");
     print(p, e->a[0], PREFIX_LEVEL);
   } else if (!print_comparison(p, e)) {
-    print(p, e->a[0], level == COMPARE_LEVEL ? level + 1 : level);
+    print_operand(p, e->a[0], e->a[1], level == COMPARE_LEVEL ? level + 1 : level);
     str_add(p->s, tight ? "%s" : " %s ", expr_info[e->op].text);
-    print(p, e->a[1], level + 1);
+    print_operand(p, e->a[1], e->a[0], level + 1);
   }
 }
 
@@ -195,7 +206,10 @@ static void print_node(Printer *p, const Expr *e, int own) {
       return;
     }
     str_add(p->s, "%s(", expr_info[e->op].text);
-    print_list(p, e, 0);
+    for (int i = 0, first = e->op == EX_SELECT; i < e->n; i++) {
+      if (i > 0) str_add(p->s, ", ");
+      print_operand(p, e->a[i], i == first && e->n > 1 ? e->a[i + 1] : e->a[first], OR_LEVEL);
+    }
     str_add(p->s, ")");
   }
 }
@@ -207,7 +221,7 @@ static void print(Printer *p, const Expr *e, int level) {
     return;
   }
   int own = level_of(e);
-  bool minus = e->op == EX_MUL && e->dtype == DT_I64 && ex_equals_int(e->a[1], -1);
+  bool minus = e->op == EX_MUL && ex_equals_int(e->a[1], -1);
   bool parens = own < level && !(minus && level <= PREFIX_LEVEL);
   if (parens) str_add(p->s, "(");
   print_node(p, e, own);
