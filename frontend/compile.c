@@ -84,8 +84,8 @@ static int compile_body(Ctx *c, void *user) {
   ObjectList objects = {0};
   stage_begins(j, "read");
   o->name = output_prefix(c, o);
-  Module *m = module_new(c, o, &info);
   Outputs out = o->stop_after ? (Outputs){.files = {0}} : output_open(c, o);
+  Module *m = module_new(c, o, &info);
   r->nodes_before = info.nodes;
   r->params = info.params;
   r->model_bytes = info.bytes;
