@@ -10,91 +10,21 @@
 typedef struct { Module *m; Ctx *c; Map kernels; int made; } Builder;
 typedef VEC(Stmt *) StmtList;
 
-/* ---- equal kernels: a text in which tensors, symbols and sub-expressions are numbered by first appearance ---- */
-typedef struct { Str s; Map number; int next; const Kernel *k; } Canon;
-
-static int number_of(Canon *k, const void *p, bool *fresh) {
-  uintptr_t n = (uintptr_t)map_get(&k->number, KEY(p));
-  *fresh = !n;
-  if (!n) map_set(&k->number, KEY(p), (void *)(n = (uintptr_t)++k->next));
-  return (int)n;
-}
-
-static int canon_tensor(Canon *k, const Tensor *t) {
-  bool fresh;
-  int n = number_of(k, t, &fresh);
-  if (!fresh) return n;
-  str_add(&k->s, "t%d:%d", n, (int)t->dtype);
-  if (t->scope == SCOPE_REG || t->scope == SCOPE_SCRATCH)
-    str_add(&k->s, "/%d,%lld,%s", t->scope, t->offset ? (long long)t->offset->u.i : 0, tensor_type_text(k->s.ctx, t));
-  return n;
-}
-
-static int canon_sym(Canon *k, const Sym *s) {
-  bool fresh;
-  int n = number_of(k, s, &fresh);
-  return n;
-}
-
-static void canon_node(const Expr *e, void *user) {
-  Canon *k = user;
-  bool fresh;
-  int sub[MAX_RANK + 2] = {0}, n;
-  for (int i = 0; i < e->n; i++) sub[i] = number_of(k, e->a[i], &fresh);
-  if ((uintptr_t)map_get(&k->number, KEY(e))) return;
-  char leaf[64] = "";
-  if (e->op == EX_CONST) snprintf(leaf, sizeof leaf, "%llx", (unsigned long long)e->u.i);
-  if (e->op == EX_SYM) snprintf(leaf, sizeof leaf, "s%d", canon_sym(k, e->u.sym));
-  if (e->op == EX_FETCH) snprintf(leaf, sizeof leaf, "t%d", canon_tensor(k, e->u.tensor));
-  n = number_of(k, e, &fresh);
-  str_add(&k->s, "%d=%d.%d %s", n, e->op, e->dtype, leaf);
-  for (int i = 0; i < e->n; i++) str_add(&k->s, ",%d", sub[i]);
-  str_add(&k->s, ";");
-}
-
-static int canon_expr(Canon *k, const Expr *e) {
-  bool fresh;
-  if (!e) return 0;
-  expr_visit(e, canon_node, k);
-  return number_of(k, e, &fresh);
-}
-
-static void canon_stmt(Canon *k, const Stmt *s) {
-  str_add(&k->s, "(%d %d %d ", s->op, s->kind, s->lanes);
-  if (s->op == ST_FOR) {
-    int extent = canon_expr(k, s->extent);
-    str_add(&k->s, "s%d<%d", canon_sym(k, s->sym), extent);
-  }
-  if (s->tensor) {
-    int t = canon_tensor(k, s->tensor);
-    str_add(&k->s, "t%d", t);
-  }
-  if (s->index || s->value) {
-    int i = canon_expr(k, s->index), v = canon_expr(k, s->value);
-    str_add(&k->s, "[%d]%d=%d", i, s->combiner, v);
-  }
-  for (int i = 0; i < s->n; i++)
-    if (s->body[i]) canon_stmt(k, s->body[i]);
-  str_add(&k->s, ")");
-}
-
-static const char *canon_text(Ctx *c, const Kernel *k) {
-  Canon w = {.s = str_new(c), .number = map_new(c), .k = k};
-  for (int i = 0; i < k->nparams; i++) {
-    int n = canon_tensor(&w, k->params[i]);
-    str_add(&w.s, "p%d%d ", n, k->writes[i]);
-  }
-  for (int i = 0; i < k->dims.n; i++) {
-    int n = canon_sym(&w, k->dims.v[i]);
-    str_add(&w.s, "d%d ", n);
-  }
-  canon_stmt(&w, k->body);
-  return ctx_intern(c, w.s.s);
+/* ---- equal kernels: equal canonical text under numbers for names ---- */
+static const char *nameless_text(Ctx *c, const Kernel *k) {
+  Kernel copy = *k;
+  const char **names = NEW_ARRAY(c, const char *, k->nparams + 1);
+  copy.name = "k";
+  copy.why = copy.source = NULL;
+  for (int i = 0; i < k->nparams; i++) names[i] = k->params[i]->name, k->params[i]->name = ctx_printf(c, "p%d", i);
+  const char *text = ctx_intern(c, kernel_text(c, &copy));
+  for (int i = 0; i < k->nparams; i++) k->params[i]->name = names[i];
+  return text;
 }
 
 /* ---- calls ---- */
 static Stmt *call(Builder *b, Kernel *k) {
-  const char *key = canon_text(b->c, k);
+  const char *key = nameless_text(b->c, k);
   Kernel *same = map_get(&b->kernels, KEY(key));
   Tensor **args = k->params;
   if (!same) {
