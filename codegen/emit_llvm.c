@@ -837,7 +837,7 @@ void emit_kernel(Emit *e, const Kernel *k) {
   e->kernel = k;
   begin_function(e, inner);
   for (int i = 0; i < n; i++) {
-    attribute(e, inner, (unsigned)i + 1, "noalias");
+    if (!k->shares || !k->shares[i]) attribute(e, inner, (unsigned)i + 1, "noalias");
     map_set(&e->bases, KEY(k->params[i]), LLVMGetParam(inner, (unsigned)i));
   }
   Ref syms = LLVMGetParam(inner, (unsigned)n);

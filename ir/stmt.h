@@ -39,6 +39,7 @@ struct Kernel {
   const char *name;
   Tensor **params; int nparams;
   bool *writes;                    /* per param */
+  bool *shares;                    /* per param: some call gives it the memory of another param (in place); NULL: none */
   VEC(Sym *) dims;
   Stmt *body;
   int64_t scratch_bytes;           /* per thread, after lowering */

@@ -2,7 +2,8 @@
  *
  * Intervals of life over the program's calls; tensors of constant size are placed greedily by size, each at the lowest free offset
  * (Pisarchyk and Lee, arXiv 2001.03288); tensors of symbolic size share slots of equal size behind them. What a loop's body shares with the
- * outside lives through the whole loop.
+ * outside lives through the whole loop. A result takes the place of an operand that dies in the same call if the kernel reads each element of
+ * it only where it writes that element of the result.
  */
 #include <stdlib.h>
 
@@ -10,7 +11,7 @@
 
 enum { ARENA_ALIGN = 64 };
 
-typedef struct { Tensor *t; int first, last; int64_t size, offset; Expr *bytes; } Life;
+typedef struct { Tensor *t; int first, last; int64_t size, offset; Expr *bytes; Tensor *place_of; } Life;
 typedef struct { int begin, end; } Span;
 typedef struct { Module *m; Ctx *c; Map index; VEC(Life) lives; VEC(Span) loops; int now; } Plan;
 
@@ -46,6 +47,71 @@ static void widen_over_loops(Plan *p) {
     }
 }
 
+/* ---- in place ---- */
+static int count_calls(const Stmt *s) {
+  int n = s->op == ST_CALL;
+  for (int i = 0; i < s->n; i++)
+    if (s->body[i]) n += count_calls(s->body[i]);
+  return n;
+}
+
+typedef struct { const Tensor *operand; const Expr *index; bool ok; } Reads;
+static void check_read(const Expr *e, void *user) {
+  Reads *r = user;
+  if (e->op == EX_FETCH && e->u.tensor == r->operand && e->a[0] != r->index) r->ok = false;
+}
+
+/* Does s read the operand only at the element of the result that it is writing? */
+static bool reads_in_place(const Stmt *s, const Tensor *result, const Tensor *operand) {
+  Reads r = {operand, s->op == ST_STORE && s->tensor == result && s->combiner < 0 ? s->index : NULL, true};
+  if (s->value) expr_visit(s->value, check_read, &r);
+  for (int i = 0; i < s->n && r.ok; i++)
+    if (s->body[i]) r.ok = reads_in_place(s->body[i], result, operand);
+  return r.ok;
+}
+
+static Life *life_of(Plan *p, const Tensor *t) {
+  uintptr_t i = (uintptr_t)map_get(&p->index, KEY(t));
+  return i ? &p->lives.v[i - 1] : NULL;
+}
+
+static void share_params(Ctx *c, Kernel *k, int a, int b) {
+  if (!k->shares) k->shares = NEW_ARRAY(c, bool, k->nparams);
+  k->shares[a] = k->shares[b] = true;
+}
+
+/* The call at time p->now: its result's life is joined to that of an operand that ends here. */
+static void join_call(Plan *p, const Stmt *s) {
+  Kernel *k = s->kernel;
+  for (int o = 0; o < k->nparams; o++) {
+    Life *out = k->writes[o] ? life_of(p, s->args[o]) : NULL;
+    if (!out || out->first != p->now || out->place_of) continue;
+    for (int i = 0; i < k->nparams; i++) {
+      Life *in = k->writes[i] ? NULL : life_of(p, s->args[i]);
+      if (!in || in->last != p->now || in->bytes != out->bytes || in->t->dtype != out->t->dtype) continue;
+      while (in->place_of) in = life_of(p, in->place_of);
+      if (in->last > p->now || !reads_in_place(k->body, k->params[o], k->params[i])) continue;
+      out->place_of = in->t;
+      in->last = out->last;
+      share_params(p->c, k, o, i);
+      break;
+    }
+  }
+}
+
+static void join(Plan *p, const Stmt *s) {
+  if (s->op == ST_FOR || s->op == ST_IF) {                   /* lives cross bodies: left alone */
+    int calls = p->now;
+    for (int i = 0; i < s->n; i++)
+      if (s->body[i]) calls += count_calls(s->body[i]);
+    p->now = calls;
+    return;
+  }
+  if (s->op == ST_CALL) join_call(p, s), p->now++;
+  for (int i = 0; i < s->n; i++)
+    if (s->body[i]) join(p, s->body[i]);
+}
+
 static bool overlap(const Life *a, const Life *b) { return a->first <= b->last && b->first <= a->last; }
 
 static int by_size(const void *a, const void *b) {
@@ -79,7 +145,7 @@ static int64_t place_constant_sizes(Plan *p) {
   int n = 0;
   int64_t total = 0;
   for (int i = 0; i < p->lives.n; i++)
-    if (p->lives.v[i].size >= 0) order[n++] = &p->lives.v[i];
+    if (p->lives.v[i].size >= 0 && !p->lives.v[i].place_of) order[n++] = &p->lives.v[i];
   qsort(order, (size_t)n, sizeof *order, by_size);
   for (int i = 0; i < n; i++) {
     order[i]->offset = lowest_gap(p, order, i, order[i]);
@@ -93,7 +159,7 @@ static Expr *place_symbolic_sizes(Plan *p, int64_t start) {
   Expr *end = ex_int(p->c, start);
   for (int i = 0; i < p->lives.n; i++) {
     Life *l = &p->lives.v[i];
-    if (l->size >= 0) continue;
+    if (l->size >= 0 || l->place_of) continue;
     for (int j = 0; j < i && !l->t->offset; j++) {           /* the slot of one of equal size, if no tenant of it overlaps */
       Life *slot = &p->lives.v[j];
       bool is_free = slot->size < 0 && slot->bytes == l->bytes;
@@ -108,13 +174,10 @@ static Expr *place_symbolic_sizes(Plan *p, int64_t start) {
   return end;
 }
 
-void pass_memplan(Module *m) {
-  Plan p = {.m = m, .c = m->c, .index = map_new(m->c)};
-  Ctx *c = m->c;
-  walk(&p, m->program);
-  widen_over_loops(&p);
-  for (int i = 0; i < p.lives.n; i++) {
-    Life *l = &p.lives.v[i];
+static void measure(Plan *p) {
+  Ctx *c = p->c;
+  for (int i = 0; i < p->lives.n; i++) {
+    Life *l = &p->lives.v[i];
     Expr *raw = ex_mul(c, layout_elements(c, l->t), ex_int(c, dtype_bytes(l->t->dtype)));
     l->bytes = ex_mul(c, ex_ceil_div(c, raw, ARENA_ALIGN), ex_int(c, ARENA_ALIGN));
     l->t->scope = SCOPE_ARENA;
@@ -123,5 +186,19 @@ void pass_memplan(Module *m) {
     else if (l->size < 0 || l->size > (int64_t)1 << 46) diag_fail(c, E0308, NULL, NULL, "tensor '%s' %s is too large",
                                                                   diag_quote(c, l->t->name), tensor_type_text(c, l->t));
   }
+}
+
+void pass_memplan(Module *m) {
+  Plan p = {.m = m, .c = m->c, .index = map_new(m->c)};
+  walk(&p, m->program);
+  widen_over_loops(&p);
+  measure(&p);
+  p.now = 0;
+  join(&p, m->program);
   m->arena_bytes = place_symbolic_sizes(&p, place_constant_sizes(&p));
+  for (int i = 0; i < p.lives.n; i++) {
+    Life *place = &p.lives.v[i];
+    while (place->place_of) place = life_of(&p, place->place_of);
+    p.lives.v[i].t->offset = place->t->offset;
+  }
 }
