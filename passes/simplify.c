@@ -79,7 +79,7 @@ static void replace(Simplify *s, Tensor *old, Tensor *by) {
   touch(s, by->def);
   touch_users(s, by);
   touch_users(s, old);
-  tensor_replace(by->def ? by->def->graph : old->def->graph, old, by);
+  tensor_replace(old->def->graph, old, by);
 }
 
 /* ---- constants ---- */
@@ -454,7 +454,7 @@ static void drop_dead(Simplify *s, Graph *g) {
 static bool sweep(Simplify *s, Graph *g) {
   Sweep w = { .s = s, .g = g, .equal = map_new(s->c), .consts = map_new(s->c) };
   int n = g->nodes.n;
-  Node **list = ctx_copy(s->c, g->nodes.v, sizeof(Node *) * (size_t)(n + 1));
+  Node **list = ctx_copy(s->c, g->nodes.v, sizeof(Node *) * (size_t)n);
   bool again = false;
   for (int i = 0; i < n; i++) {
     if (list[i]->graph != g) continue;           /* erased meanwhile */
