@@ -203,6 +203,57 @@ static const char *rule_contraction(Case *k) {
   return NULL;
 }
 
+/* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..) or by its remainder: unrolled there, one case is left ---- */
+typedef struct { Case *k; int64_t period[MAX_RANK]; bool any; } Cases;
+static void find_case(const Expr *e, void *user) {
+  Cases *w = user;
+  if (e->op != EX_EQ || !dtype_is_int((DType)e->a[0]->dtype)) return;
+  for (int i = 0; i < w->k->st->out->rank; i++) {
+    Sym *s = w->k->st->axes[i];
+    const Expr *at = e->a[0]->op == EX_CONST ? e->a[1] : e->a[0];
+    int64_t m;
+    if (at == s->self && s->max < 8) w->period[i] = s->max + 1, w->any = true;
+    if (at->op == EX_MOD && at->a[0] == s->self && ex_is_int(at->a[1], &m) && m <= 8) w->period[i] = m, w->any = true;
+  }
+}
+
+static const char *rule_cases(Case *k) {
+  Stage *st = k->st;
+  Cases w = {.k = k};
+  expr_visit(st->body, find_case, &w);
+  if (k->g->stages.n > 1 || k->reduce || !w.any) return "no cases";
+  int v = vector_axis(k, st);
+  if (v < 0 || w.period[v] || walk_loads(k, st->body, st->axes[v]).bad) return "not contiguous";
+  pack_constants(k, st->axes[v], k->lanes, NULL);
+  Str outer = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
+  const char *run = NULL, *nv = axis_name(k, v);
+  bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
+  str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
+  for (int i = 0; i < st->out->rank; i++) {
+    if (!is_loop(k, i)) continue;
+    const char *n = axis_name(k, i), *loop = n;
+    bool whole = true;
+    if (i == v) loop = ctx_printf(k->c, "%s.o", nv);
+    else if (w.period[i] && w.period[i] == axis_extent(k, i)) {
+      str_add(&k->text, "unroll %s; ", n);
+      str_add(&inner, " %s", n);
+      continue;
+    } else if (w.period[i]) {
+      str_add(&k->text, "split %s %d -> %s.o %s.i; unroll %s.i; ", n, (int)w.period[i], n, n, n);
+      str_add(&inner, " %s.i", n);
+      loop = ctx_printf(k->c, "%s.o", n);
+      whole = axis_extent(k, i) > 0 && axis_extent(k, i) % w.period[i] == 0;
+    }
+    str_add(&outer, " %s", loop);
+    open &= whole;
+    if (open && run) str_add(&fuse, "fuse %s %s -> par%d; ", run, loop, i);
+    if (open) run = run ? ctx_printf(k->c, "par%d", i) : loop;
+  }
+  str_add(&k->text, "order%s%s %s.v; %s", outer.s, inner.s, nv, fuse.s);
+  if (run) str_add(&k->text, "parallel %s", run);
+  return NULL;
+}
+
 /* ---- everything that is contiguous from end to end: one flat loop ---- */
 typedef struct { Case *k; bool flat; } Flat;
 static void check_flat(const Expr *e, void *user) {
@@ -368,7 +419,7 @@ static const char *rule_naive(Case *k) {
 }
 
 static const struct { const char *name; Rule *rule; } rules[] = {
-  {"contraction", rule_contraction}, {"row", rule_row}, {"dot", rule_dot}, {"flat", rule_flat}, {"nest", rule_nest}, {"naive", rule_naive},
+  {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat}, {"nest", rule_nest}, {"naive", rule_naive},
 };
 
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {

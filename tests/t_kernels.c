@@ -204,6 +204,7 @@ static void finish(Case *k, const char *rule) {
   float *got = NEW_ARRAY(k->c, float, n + 64);
   map_set(&k->data, KEY(out) + 1, got);
   pass_fuse(k->m);
+  pass_winograd(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
   pass_lower(k->m);
@@ -308,6 +309,8 @@ static void test_conv(void) {
     conv(16, 24, 7, 7, 3, 2, 1, true);
     conv(32, 40, 6, 6, 1, 1, 0, true);
     conv(3, 64, 15, 15, 7, 2, 3, false);
+    conv(32, 24, 14, 13, 3, 1, 1, true);                     /* F(4,3) */
+    conv(16, 32, 7, 6, 3, 1, 0, false);                      /* F(2,3) */
   }
 }
 

@@ -1,0 +1,263 @@
+/* winograd.c - pass_winograd: 3x3 convolutions of stride 1 with fewer multiplications, as a rewrite of the compute.
+ *
+ * Before: y[n,k,h,w] = f(sum(c, r, s) x[n, c, h+r-p, w+s-q] * g[k,c,r,s])
+ * After:  V[a,b,t,c] = (B^T d B)[a,b]        d: the tile t of x, (m+2) x (m+2), tiles m apart
+ *         M[a,b,t,k] = sum(c) V[a,b,t,c] * U[a,b,c,k]        U = G g G^T, made here
+ *         y = f((A^T M A)[h % m, w % m])     of the tile at h / m, w / m
+ * The transforms are expressions that select by a, b (by h % m, w % m); their schedules unroll those. Source: winograd.def.
+ */
+#include <math.h>
+#include <sys/mman.h>
+
+#include "passes.h"
+#include "stages.h"
+
+#define S 1.41421356237309504880
+#define M(...) {__VA_ARGS__}
+typedef struct { int m, r; double bt[36], g[18], at[24]; } Transform;
+static const Transform transforms[] = {
+#define WINOGRAD(m, r, bt, g, at) {m, r, bt, g, at},
+#include "winograd.def"
+#undef WINOGRAD
+};
+#undef M
+#undef S
+
+typedef struct {
+  Module *m;
+  Ctx *c;
+  Stage *st;
+  Expr *reduce, *load, *fill_cond; /* of the map: its load, and the bounds checks around it or NULL */
+  Tensor *weights;
+  Sym *ch, *row, *col;             /* reduction axes */
+  int64_t in_channels, channels, h, w, pad_h, pad_w, n;
+  const Transform *t;
+  int64_t tiles_h, tiles_w;
+} Conv;
+
+/* ---- is it one? ---- */
+static bool offset_by(Ctx *c, Expr *index, Sym *out, Sym *tap, int64_t *pad) {
+  Expr *rest = ex_sub(c, ex_sub(c, index, out->self), tap->self);
+  int64_t v;
+  if (!ex_is_int(rest, &v)) return false;
+  *pad = -v;
+  return v <= 0;
+}
+
+static bool match_weights(Conv *k, const Expr *e) {
+  if (e->op != EX_LOAD || e->n != 4 || !e->u.tensor->data || e->a[0] != k->st->axes[1]->self) return false;
+  for (int i = 1; i < 4; i++)
+    if (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE) return false;
+  k->weights = e->u.tensor;
+  k->ch = e->a[1]->u.sym;
+  k->row = e->a[2]->u.sym;
+  k->col = e->a[3]->u.sym;
+  return ex_equals_int(e->u.tensor->shape[2], 3) && ex_equals_int(e->u.tensor->shape[3], 3);
+}
+
+static bool match_map(Conv *k, Expr *e) {
+  Sym **axes = k->st->axes;
+  if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) k->fill_cond = e->a[0], e = e->a[1];
+  k->load = e;
+  return e->op == EX_LOAD && e->n == 4 && !e->u.tensor->data && e->a[0] == (axes[0]->max == 0 ? ex_int(k->c, 0) : axes[0]->self) &&
+         e->a[1] == k->ch->self && offset_by(k->c, e->a[2], axes[2], k->row, &k->pad_h) && offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
+}
+
+static bool match(Conv *k, Group *g) {
+  k->st = group_root(g);
+  k->reduce = stage_reduce(k->st->body);
+  Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
+  Expr **shape = k->st->out->shape;
+  if (g->stages.n > 1 || !r || r->n != 4 || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL || k->st->out->rank != 4) return false;
+  for (int i = 0; i < 4; i++)
+    if (k->st->axes[i]->kind == SYM_DIM) return false;
+  if (!ex_is_int(shape[0], &k->n) || !ex_is_int(shape[1], &k->channels) || !ex_is_int(shape[2], &k->h) || !ex_is_int(shape[3], &k->w)) return false;
+  bool second = match_weights(k, p->a[1]);
+  if (!second && !match_weights(k, p->a[0])) return false;
+  return match_map(k, p->a[!second]) && ex_is_int(k->ch->extent, &k->in_channels);
+}
+
+/* Where it pays: enough channels to repay the transforms, and tiles enough to repay reading the larger weights. */
+static const Transform *choose(const Conv *k) {
+  if (k->in_channels < 16 || k->channels < 16 || k->h < 4 || k->w < 4) return NULL;
+  for (int i = COUNT(transforms) - 1; i >= 0; i--) {
+    int64_t m = transforms[i].m, tiles = k->n * ((k->h + m - 1) / m) * ((k->w + m - 1) / m);
+    if (m == 2 || (tiles >= 10 && k->h >= 2 * m && k->w >= 2 * m)) return &transforms[i];
+  }
+  return NULL;
+}
+
+/* ---- the weights ---- */
+typedef struct { void *p; size_t n; } Mapping;
+static void unmap(void *user) {
+  Mapping *m = user;
+  munmap(m->p, m->n);
+}
+
+static float *big_array(Ctx *c, int64_t n) {
+  Mapping *m = NEW(c, Mapping);
+  m->n = (size_t)n * sizeof(float);
+  m->p = mmap(NULL, m->n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (m->p == MAP_FAILED) diag_fail(c, E0601, NULL, NULL, "no memory for %zu bytes of transformed weights", m->n);
+  ctx_defer(c, unmap, m);
+  return m->p;
+}
+
+/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j] */
+static Tensor *transformed(Conv *k) {
+  int a = k->t->m + 2;
+  int64_t ci = k->in_channels, co = k->channels, plane = ci * co;
+  float *u = big_array(k->c, a * a * plane);
+  const float *w = k->weights->data->bytes;
+  for (int64_t q = 0; q < co; q++)
+    for (int64_t c = 0; c < ci; c++) {
+      const float *g = k->weights->data->splat ? NULL : w + (q * ci + c) * 9;
+      double half[6][3];
+      for (int x = 0; x < a; x++)
+        for (int j = 0; j < 3; j++) {
+          half[x][j] = 0;
+          for (int i = 0; i < 3; i++) half[x][j] += k->t->g[x * 3 + i] * (g ? g[i * 3 + j] : *w);
+        }
+      for (int x = 0; x < a; x++)
+        for (int y = 0; y < a; y++) {
+          double s = 0;
+          for (int j = 0; j < 3; j++) s += half[x][j] * k->t->g[y * 3 + j];
+          u[(x * a + y) * plane + c * co + q] = (float)s;
+        }
+    }
+  Expr *shape[] = {ex_int(k->c, a), ex_int(k->c, a), ex_int(k->c, ci), ex_int(k->c, co)};
+  Tensor *t = tensor_new(k->c, ctx_printf(k->c, "%s.U", k->weights->name), DT_F32, 4, shape);
+  t->data = NEW(k->c, ConstData);
+  t->data->bytes = u;
+  return t;
+}
+
+/* ---- expressions ---- */
+/* sum of row[i] * v[i], without the zeros */
+static Expr *weighted(Ctx *c, const double *row, Expr *const *v, int n) {
+  Expr *sum = NULL;
+  for (int i = 0; i < n; i++) {
+    if (row[i] == 0) continue;
+    Expr *term = row[i] == 1 ? v[i] : ex_mul(c, v[i], ex_const(c, DT_F32, row[i]));
+    sum = sum ? ex_add(c, sum, term) : term;
+  }
+  return sum;
+}
+
+/* item[i] for i == at */
+static Expr *pick(Ctx *c, Expr *at, Expr *const *item, int n) {
+  Expr *e = item[n - 1];
+  for (int i = n - 2; i >= 0; i--) e = ex_select(c, ex_eq(c, at, ex_int(c, i)), item[i], e);
+  return e;
+}
+
+/* (L v L^T)[x, y] for a matrix L of rows x cols and v[cols][cols] */
+static Expr *both_sides(Ctx *c, const double *l, int rows, int cols, Expr *v[6][6], Expr *x, Expr *y) {
+  Expr *out[6];
+  for (int i = 0; i < rows; i++) {
+    Expr *half[6], *line[6], *column[6];
+    for (int j = 0; j < cols; j++) {
+      for (int q = 0; q < cols; q++) column[q] = v[q][j];
+      half[j] = weighted(c, l + i * cols, column, cols);
+    }
+    for (int j = 0; j < rows; j++) line[j] = weighted(c, l + j * cols, half, cols);
+    out[i] = pick(c, y, line, rows);
+  }
+  return pick(c, x, out, rows);
+}
+
+static Stage *stage_of(Ctx *c, const char *name, Expr *const *shape, const char *const *axes) {
+  Stage *st = NEW(c, Stage);
+  st->out = tensor_new(c, name, DT_F32, 4, shape);
+  st->axes = NEW_ARRAY(c, Sym *, 4);
+  for (int i = 0; i < 4; i++) st->axes[i] = sym_axis(c, SYM_AXIS, axes[i], shape[i]);
+  return st;
+}
+
+static Expr *tile_count(Conv *k) { return ex_int(k->c, k->n * k->tiles_h * k->tiles_w); }
+
+static Stage *input_stage(Conv *k) {
+  Ctx *c = k->c;
+  int a = k->t->m + 2;
+  Expr *shape[] = {ex_int(c, a), ex_int(c, a), tile_count(k), ex_int(c, k->in_channels)}, *d[6][6];
+  Stage *st = stage_of(c, ctx_printf(c, "%s.V", k->st->out->name), shape, (const char *const[]){"a", "b", "t", "c"});
+  Expr *t = st->axes[2]->self, *tw = ex_int(c, k->tiles_w), *th = ex_int(c, k->tiles_h);
+  Expr *n = ex_div(c, t, ex_mul(c, tw, th)), *i = ex_mod(c, ex_div(c, t, tw), th), *j = ex_mod(c, t, tw);
+  for (int u = 0; u < a; u++)
+    for (int v = 0; v < a; v++) {
+      Expr *ih = ex_add(c, ex_mul(c, i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)), *iw = ex_add(c, ex_mul(c, j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
+      Expr *at[] = {n, st->axes[3]->self, ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
+      Expr **shape_x = k->load->u.tensor->shape;
+      Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, shape_x[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, shape_x[3])));
+      d[u][v] = ex_select(c, in, x, ex_const(c, DT_F32, 0));
+    }
+  st->body = both_sides(c, k->t->bt, a, a, d, st->axes[0]->self, st->axes[1]->self);
+  return st;
+}
+
+static Stage *product_stage(Conv *k, Tensor *v) {
+  Ctx *c = k->c;
+  int a = k->t->m + 2;
+  Expr *shape[] = {ex_int(c, a), ex_int(c, a), tile_count(k), ex_int(c, k->channels)};
+  Stage *st = stage_of(c, ctx_printf(c, "%s.M", k->st->out->name), shape, (const char *const[]){"a", "b", "t", "k"});
+  Sym *ch = sym_axis(c, SYM_REDUCE, "c", ex_int(c, k->in_channels));
+  Expr *x = st->axes[0]->self, *y = st->axes[1]->self, *t = st->axes[2]->self, *q = st->axes[3]->self;
+  Expr *left[] = {x, y, t, ch->self}, *right[] = {x, y, ch->self, q};
+  st->body = ex_reduce(c, RED_SUM, ex_mul(c, ex_load(c, v, left, 4), ex_load(c, transformed(k), right, 4)), &ch, 1);
+  return st;
+}
+
+static Expr *put(Ctx *c, Expr *e, void *user) {
+  Expr **pair = user;
+  (void)c;
+  return e == pair[0] ? pair[1] : e;
+}
+
+static void rewrite_output(Conv *k, Tensor *m) {
+  Ctx *c = k->c;
+  int a = k->t->m + 2;
+  Sym **axes = k->st->axes;
+  Expr *step = ex_int(c, k->t->m), *v[6][6];
+  Expr *t = ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->tiles_h)), ex_div(c, axes[2]->self, step)), ex_int(c, k->tiles_w)),
+                   ex_div(c, axes[3]->self, step));
+  for (int i = 0; i < a; i++)
+    for (int j = 0; j < a; j++) {
+      Expr *at[] = {ex_int(c, i), ex_int(c, j), t, axes[1]->self};
+      v[i][j] = ex_load(c, m, at, 4);
+    }
+  Expr *y = both_sides(c, k->t->at, k->t->m, a, v, ex_mod(c, axes[2]->self, step), ex_mod(c, axes[3]->self, step)), *pair[] = {k->reduce, y};
+  k->st->body = expr_map(c, k->st->body, put, pair);
+}
+
+static void insert_before(Ctx *c, Body *b, int at, Stage *st, const char *source) {
+  Item *it = NEW(c, Item);
+  it->kind = ITEM_GROUP;
+  it->group = NEW(c, Group);
+  it->group->source = source;
+  vec_push(c, &it->group->stages, st);
+  vec_push(c, &b->items, it);
+  memmove(&b->items.v[at + 1], &b->items.v[at], sizeof(Item *) * (size_t)(b->items.n - 1 - at));
+  b->items.v[at] = it;
+}
+
+static void rewrite_body(Module *m, Body *b) {
+  Ctx *c = m->c;
+  for (int i = 0; i < b->items.n; i++) {
+    Item *it = b->items.v[i];
+    for (int k = 0; k < 2; k++)
+      if (it->body[k]) rewrite_body(m, it->body[k]);
+    Conv k = {.m = m, .c = c};
+    if (it->kind != ITEM_GROUP || !match(&k, it->group) || !(k.t = choose(&k))) continue;
+    k.tiles_h = (k.h + k.t->m - 1) / k.t->m;
+    k.tiles_w = (k.w + k.t->m - 1) / k.t->m;
+    Stage *in = input_stage(&k), *product = product_stage(&k, in->out);
+    rewrite_output(&k, product->out);
+    insert_before(c, b, i++, in, it->group->source);
+    insert_before(c, b, i++, product, it->group->source);
+    if (m->opt->explain) str_add(&m->notes, "  %s: F(%d,3), %lld tiles\n", k.st->out->name, k.t->m, (long long)(k.n * k.tiles_h * k.tiles_w));
+  }
+}
+
+void pass_winograd(Module *m) {
+  if (!m->opt->fp32_strict) rewrite_body(m, m->body);
+}
