@@ -1,7 +1,7 @@
 /* ctx.c - the compile context: a chunked arena, deferred closers, interned strings, growable arrays and maps.
  *
- * Everything a compile allocates lies in the arena and goes with ctx_free. Memory comes from calloc, so that large fresh
- * chunks are zero pages that cost nothing until they are touched. */
+ * Everything a compile allocates lies in the arena and goes with ctx_free. Memory comes from calloc, so that large
+ * fresh chunks are zero pages that cost nothing until they are touched. */
 #include "ctx.h"
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* ctx.h - the compile context from inside: what ctx.c, diag.c and the expression files share. Other modules see base.h only,
- * except for their slot: a module that keeps a table per compile hangs it on ctx->slots[SLOT_...]. */
+/* ctx.h - the compile context from inside: what ctx.c, diag.c and the expression files share. Other modules see base.h
+ * only, except for their slot: a module that keeps a table per compile hangs it on ctx->slots[SLOT_...]. */
 #ifndef DLC_CTX_H
 #define DLC_CTX_H
 
@@ -7,7 +7,8 @@
 #include "diag.h"
 #include "expr.h"
 
-typedef enum { SLOT_OPS, SLOT_RULES, SLOT_GRAPH_RULES, SLOT_SCHED, SLOT_MATH, SLOT_TIR, SLOT_FREE6, SLOT_FREE7, SLOT_COUNT } CtxSlot;
+typedef enum { SLOT_OPS, SLOT_RULES, SLOT_GRAPH_RULES, SLOT_SCHED, SLOT_MATH, SLOT_TIR, SLOT_FREE6, SLOT_FREE7,
+              SLOT_COUNT } CtxSlot;
 
 typedef struct Chunk { struct Chunk *next; size_t used, size; } Chunk;
 typedef struct { void (*close)(void *); void *object; } Closer;

@@ -20,7 +20,8 @@ DType dtype_from_name(const char *text) {
   return DT_NONE;
 }
 
-/* A binary format of `digits` significant bits whose smallest step is 2^step: v rounded to it, half to even, in one rounding. */
+/* A binary format of `digits` significant bits whose smallest step is 2^step: v rounded to it, half to even, in one
+ * rounding. */
 static double round_to(double v, int digits, int step, double largest) {
   if (!isfinite(v) || v == 0) return v;
   int e;

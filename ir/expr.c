@@ -1,7 +1,8 @@
 /* expr.c - the hash-consed expression: tables, symbols, constructors.
  *
- * A constructor checks types, folds constants, brings integer arithmetic into canonical form (expr_lin.c), tries the rules
- * (expr_rules.c) and only then makes the node. Commutative operands stand in the order of creation, constants last. */
+ * A constructor checks types, folds constants, brings integer arithmetic into canonical form (expr_lin.c), tries the
+ * rules (expr_rules.c) and only then makes the node. Commutative operands stand in the order of creation, constants
+ * last. */
 #include "expr_impl.h"
 #include "graph.h"
 
@@ -23,7 +24,8 @@ static uint64_t payload_bits(const Expr *e) {
 }
 
 static uint32_t hash_of(const Expr *head, Expr *const *a) {
-  uint64_t h = mix64(head->op | (uint64_t)head->dtype << 8 | (uint64_t)head->n << 16) ^ mix64(payload_bits(head) + 0x9e3779b97f4a7c15u);
+  uint64_t kind = head->op | (uint64_t)head->dtype << 8 | (uint64_t)head->n << 16;
+  uint64_t h = mix64(kind) ^ mix64(payload_bits(head) + 0x9e3779b97f4a7c15u);
   for (int i = 0; i < head->n; i++) h = mix64(h * 31 + a[i]->id);
   return (uint32_t)h;
 }
@@ -105,7 +107,8 @@ Sym *sym_new(Ctx *c, SymKind kind, const char *name, int64_t min, int64_t max) {
 }
 
 Sym *sym_axis(Ctx *c, SymKind kind, const char *name, Expr *extent) {
-  if (extent->dtype != DT_I64) diag_bug(c, "the extent of axis %s is %s, not i64", name, dtype_info[extent->dtype].name);
+  if (extent->dtype != DT_I64)
+    diag_bug(c, "the extent of axis %s is %s, not i64", name, dtype_info[extent->dtype].name);
   int64_t max = expr_range(c, extent).max;
   Sym *s = sym_new(c, kind, name, 0, max == INT64_MAX ? max : MAX(max, 1) - 1);
   s->extent = extent;
@@ -139,7 +142,8 @@ static Expr *finish(Ctx *c, const Expr *head, Expr *const *a) {
   if (constant) {
     Expr *e = expr_intern(c, head, a);
     Scalar v[3];
-    for (int i = 0; i < head->n; i++) v[i] = dtype_is_float(a[i]->dtype) ? (Scalar){.f = a[i]->u.f} : (Scalar){.i = a[i]->u.i};
+    for (int i = 0; i < head->n; i++)
+      v[i] = dtype_is_float(a[i]->dtype) ? (Scalar){.f = a[i]->u.f} : (Scalar){.i = a[i]->u.i};
     return const_scalar(c, head->dtype, expr_apply(e, v));
   }
   Expr *e = rules_apply(c, head, a);
@@ -148,9 +152,10 @@ static Expr *finish(Ctx *c, const Expr *head, Expr *const *a) {
 
 static bool type_fits(ExprOp op, DType t) {
   if (t == DT_BOOL)
-    return op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT || op == EX_EQ || op == EX_NE || op == EX_LT || op == EX_LE ||
-           op == EX_MIN || op == EX_MAX;
-  if (op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT || op == EX_SHL || op == EX_SHR) return dtype_is_int(t);
+    return op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT || op == EX_EQ || op == EX_NE ||
+           op == EX_LT || op == EX_LE || op == EX_MIN || op == EX_MAX;
+  if (op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT || op == EX_SHL || op == EX_SHR)
+    return dtype_is_int(t);
   if (op >= EX_FLOOR) return dtype_is_float(t);
   return true;
 }
@@ -206,12 +211,14 @@ static Expr *binary(Ctx *c, ExprOp op, Expr *a, Expr *b) {
     default: break;
     }
   }
+  if ((op == EX_AND || op == EX_OR) && t == DT_BOOL && !constant) e = lin_logic(c, op, a, b);
   return e ? e : finish(c, &(Expr){.op = op, .dtype = t, .n = 2}, (Expr *[]){a, b});
 }
 
 Expr *ex_binary(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   if (expr_info[op].arity != 2 || a->dtype != b->dtype || !type_fits(op, a->dtype))
-    diag_bug(c, "%s of %s and %s: %s and %s", expr_info[op].text, type_name(a), type_name(b), expr_text(c, a), expr_text(c, b));
+    diag_bug(c, "%s of %s and %s: %s and %s", expr_info[op].text, type_name(a), type_name(b), expr_text(c, a),
+             expr_text(c, b));
   if (strchr(expr_info[op].flags, 'C')) order(&a, &b);
   if (2 * (c->nmemo + 1) > c->cap_memo) memo_grow(c);
   struct BuildMemo *known = memo_slot(c, op, a, b);
@@ -262,7 +269,8 @@ Expr *ex_cast(Ctx *c, DType t, Expr *a) {
   if (a->op == EX_CAST) {
     Expr *x = a->a[0];
     DType mid = a->dtype, from = x->dtype;
-    bool wraps = dtype_is_int(t) && dtype_is_int(mid) && dtype_is_int(from) && dtype_info[t].bits <= dtype_info[mid].bits;
+    bool integers = dtype_is_int(t) && dtype_is_int(mid) && dtype_is_int(from);
+    bool wraps = integers && dtype_info[t].bits <= dtype_info[mid].bits;
     if (wraps || holds_all(mid, from)) return ex_cast(c, t, x);
     if (dtype_is_int(mid) && dtype_is_int(from)) {           /* the values at hand fit, if not all of the type */
       Range r = expr_range(c, x), all = range_of_type(mid);
@@ -274,7 +282,8 @@ Expr *ex_cast(Ctx *c, DType t, Expr *a) {
 }
 
 Expr *ex_bitcast(Ctx *c, DType t, Expr *a) {
-  if (dtype_info[t].bits != dtype_info[a->dtype].bits) diag_bug(c, "bitcast of %s to %s", type_name(a), dtype_info[t].name);
+  if (dtype_info[t].bits != dtype_info[a->dtype].bits)
+    diag_bug(c, "bitcast of %s to %s", type_name(a), dtype_info[t].name);
   if (a->op == EX_BITCAST) a = a->a[0];
   if (t == a->dtype) return a;
   return finish(c, &(Expr){.op = EX_BITCAST, .dtype = t, .n = 1}, &a);
@@ -296,7 +305,8 @@ static int64_t element_number(const Tensor *t, Expr *const *index) {
 
 static Expr *const_element(Ctx *c, const Tensor *t, int64_t at) {
   const char *p = (const char *)t->data->bytes + (t->data->splat ? 0 : at * dtype_bytes(t->dtype));
-  return dtype_is_float(t->dtype) ? ex_const(c, t->dtype, dtype_load_f(t->dtype, p)) : ex_const_i(c, t->dtype, dtype_load_i(t->dtype, p));
+  if (dtype_is_float(t->dtype)) return ex_const(c, t->dtype, dtype_load_f(t->dtype, p));
+  return ex_const_i(c, t->dtype, dtype_load_i(t->dtype, p));
 }
 
 static void check_index(Ctx *c, const Tensor *t, const Expr *e) {
@@ -348,7 +358,8 @@ Expr *ex_reduce(Ctx *c, Combiner how, Expr *body, Sym *const *axes, int n) {
     Expr *extent = axes[i]->extent, *less;
     int64_t count;
     if (extent && ex_is_int(extent, &count) && count <= 0) return combiner_identity(c, how, body->dtype);
-    if (axes[i]->min == axes[i]->max && (!extent || ex_equals_int(extent, 1))) body = expr_subst1(c, body, axes[i], ex_int(c, axes[i]->min));
+    if (axes[i]->min == axes[i]->max && (!extent || ex_equals_int(extent, 1)))
+      body = expr_subst1(c, body, axes[i], ex_int(c, axes[i]->min));
     else if ((less = reduce_constant(c, how, body, axes[i]))) body = less;
     else a[kept++] = axes[i]->self;
   }

@@ -1,7 +1,7 @@
 /* expr_cmp.c - comparisons, min and max of integers: resolved where ranges or a proof allow, else in canonical form.
  *
- * Index comparisons become  positive terms + k < negated negative terms (or ==, !=), without common divisor; a <= b is a < b + 1.
- * Data may wrap, so its comparisons are only resolved. */
+ * Index comparisons become  positive terms + k < negated negative terms (or ==, !=), without common divisor; a <= b is
+ * a < b + 1. Data may wrap, so its comparisons are only resolved. */
 #include "expr_impl.h"
 
 static Expr *truth(Ctx *c, bool v) { return ex_bool(c, v); }
@@ -82,4 +82,47 @@ Expr *lin_minmax(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   if (la.over || lb.over || la.k != lb.k || la.k == 0) return NULL;
   Expr *k = ex_int(c, la.k);
   return ex_add(c, ex_binary(c, op, ex_sub(c, a, k), ex_sub(c, b, k)), k);
+}
+
+/* ---- & and | of comparisons that differ by a constant ---- */
+
+/* a->a[0] - a->a[1] + sign*(b->a[0] - b->a[1]), if that is a constant. Both are < 0 where a and b hold. */
+static bool constant_gap(const Expr *a, const Expr *b, int sign, int64_t *gap) {
+  Lin l = lin_of(a->a[0]);
+  lin_add(&l, a->a[1], -1);
+  lin_add(&l, b->a[0], sign);
+  lin_add(&l, b->a[1], -sign);
+  for (int i = 0; i < l.n; i++)
+    if (l.term[i].coef) return false;
+  *gap = l.k;
+  return !l.over;
+}
+
+static bool is_index_less(const Expr *e) { return e->op == EX_LT && e->flags & EXPR_INDEX && e->a[0]->dtype == DT_I64; }
+
+/* a op b of two leaves as one of them or as a constant; NULL if they have nothing to do with each other. */
+static Expr *join_leaves(Ctx *c, ExprOp op, Expr *a, Expr *b) {
+  int64_t gap;
+  if (!is_index_less(a) || !is_index_less(b)) return NULL;
+  if (constant_gap(a, b, -1, &gap)) return (gap >= 0) == (op == EX_AND) ? a : b;       /* gap >= 0: a implies b */
+  if (!constant_gap(a, b, 1, &gap)) return NULL;
+  if (op == EX_AND && gap > -2) return ex_bool(c, false);    /* both at most -1 */
+  return op == EX_OR && gap < 0 ? ex_bool(c, true) : NULL;   /* not both at least 0 */
+}
+
+enum { LONGEST = 1000 };           /* nodes of a chain worth searching */
+
+/* leaf joined with one of the leaves of chain: the whole without either of the two, whichever is implied. */
+static Expr *join_chain(Ctx *c, ExprOp op, Expr *chain, Expr *leaf) {
+  if (chain->op != op) return join_leaves(c, op, chain, leaf);
+  if (chain->size > LONGEST) return NULL;
+  Expr *e = join_chain(c, op, chain->a[0], leaf);
+  if (e) return ex_binary(c, op, e, chain->a[1]);
+  e = join_chain(c, op, chain->a[1], leaf);
+  return e ? ex_binary(c, op, chain->a[0], e) : NULL;
+}
+
+Expr *lin_logic(Ctx *c, ExprOp op, Expr *a, Expr *b) {
+  Expr *e = b->op != op ? join_chain(c, op, a, b) : NULL;
+  return e || a->op == op ? e : join_chain(c, op, b, a);
 }

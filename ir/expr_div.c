@@ -3,8 +3,8 @@
  * n / d and n % d take out of n what is a multiple of d; for the rest r:
  *   0 <= r < d                    n/d = q            n%d = r
  *   r = g*a + b, 0 <= b < g, g|d  n/d = q + a/(d/g)  n%d = (a % (d/g))*g + b
- * so that an index composed of several is taken apart again; d may be symbolic (positive), g a part of its factors. Both
- * operations split n in the same way, which lets expr_lin.c put d*(n/d) + n%d together again. */
+ * so that an index composed of several is taken apart again; d may be symbolic (positive), g a part of its factors.
+ * Both operations split n in the same way, which lets expr_lin.c put d*(n/d) + n%d together again. */
 #include "expr_impl.h"
 
 typedef struct {
@@ -28,7 +28,8 @@ static bool cannot_wrap(Ctx *c, const Lin *l) {
     if (r.min == INT64_MIN || r.max == INT64_MAX) return false;
     size = MAX(r.max, r.min < 0 ? -r.min : r.min);
     int64_t coef = l->term[i].coef;
-    if (coef == INT64_MIN || !mul_ok(size, coef < 0 ? -coef : coef, &size) || !add_ok(total, size, &total)) return false;
+    if (coef == INT64_MIN || !mul_ok(size, coef < 0 ? -coef : coef, &size) || !add_ok(total, size, &total))
+      return false;
     if (coef < 0 && all.min == 0) return false;
   }
   return total < all.max;
@@ -169,7 +170,8 @@ static Expr *divide_by_part(Division *v, const Mono *g) {
   if (g->n == 0) {
     Lin copy = b;
     Range rb = expr_range(c, lin_build(c, &copy));
-    if (rb.min == INT64_MIN || rb.max == INT64_MAX || floor_div(rb.min, g->coef) != floor_div(rb.max, g->coef)) return NULL;
+    if (rb.min == INT64_MIN || rb.max == INT64_MAX || floor_div(rb.min, g->coef) != floor_div(rb.max, g->coef))
+      return NULL;
     a.k = floor_div(rb.min, g->coef);
     b.k -= a.k * g->coef;
   } else {
@@ -199,7 +201,7 @@ static Expr *try_parts(Division *v) {
 }
 
 /* Divisions and remainders within the rest, d positive:
- *   (x/a + k) / d  is  (x + a*k) / (a*d);   (x % e) / d, d|e  is  (x/d) % (e/d);   (x%e + y) % d, d|e  is  (x + y) % d */
+ *   (x/a + k) / d  is  (x + a*k) / (a*d);   (x % e) / d, d|e  is  (x/d) % (e/d);   (x%e + y) % d, d|e  is  (x+y) % d */
 static Expr *nested(Division *v) {
   Ctx *c = v->c;
   if (v->mod) {
@@ -227,7 +229,8 @@ static Expr *nested(Division *v) {
   }
   if (core->op == EX_MOD && v->r.k == 0) {
     Mono e = divisor_of(c, core->a[1]), part;
-    if (e.n < 0 || expr_range(c, core->a[1]).min < 1 || e.coef % v->dm.coef || !mono_divides(&v->dm, &e, &part)) return NULL;
+    if (e.n < 0 || expr_range(c, core->a[1]).min < 1 || e.coef % v->dm.coef || !mono_divides(&v->dm, &e, &part))
+      return NULL;
     part.coef = e.coef / v->dm.coef;
     return result(v, ex_mod(c, ex_div(c, core->a[0], v->d), mono_build(c, v->t, &part)), NULL);
   }

@@ -1,4 +1,4 @@
-/* expr_eval.c - the meaning of every scalar operation, once: for constant folding, for the interpreter, for the tests. */
+/* expr_eval.c - the meaning of every scalar operation, once: for constant folding, the interpreter and the tests. */
 #include "expr_impl.h"
 #include <math.h>
 #include <stdlib.h>
@@ -79,7 +79,8 @@ static int64_t apply_int(const Expr *e, DType t, int64_t a, int64_t b, int64_t t
   case EX_SUB: return (int64_t)(ua - ub);
   case EX_MUL: return (int64_t)(ua * ub);
   case EX_FMA: return (int64_t)(ua * ub + (uint64_t)third);
-  case EX_DIV: case EX_MOD: case EX_TDIV: case EX_TMOD: return wide ? unsigned_div(e->op, ua, ub) : signed_div(e->op, a, b);
+  case EX_DIV: case EX_MOD: case EX_TDIV: case EX_TMOD:
+    return wide ? unsigned_div(e->op, ua, ub) : signed_div(e->op, a, b);
   case EX_POW: return power_i(a, b, dtype_info[t].kind == 'u');
   case EX_MIN: return less ? a : b;
   case EX_MAX: return less ? b : a;
@@ -101,7 +102,7 @@ static int64_t apply_int(const Expr *e, DType t, int64_t a, int64_t b, int64_t t
 
 /* ---- floats: computed in double, rounded once to the type by the caller ---- */
 
-/* a*b + c such that rounding it to at most 24 digits is the right rounding of the exact value; a*b is exact in a double. */
+/* a*b + c such that rounding it to at most 24 digits rounds the exact value rightly; a*b is exact in a double. */
 static double fma_sticky(double a, double b, double c) {
   double p = a * b, s = p + c, part = s - p, error = (p - (s - part)) + (c - part);
   if (!isfinite(s) || error == 0 || isnan(error)) return s;

@@ -1,7 +1,8 @@
-/* expr_lin.c - integer sums and products in canonical form, so that equal arithmetic is one pointer and addresses cancel.
+/* expr_lin.c - integer sums and products in canonical form, so that equal arithmetic is one pointer and addresses
+ * cancel.
  *
- * Everything here is exact modulo 2^width, so it holds for data that wraps as well as for indices. What is only worth it for
- * indices (distributing a product over a sum) is done for EXPR_INDEX alone. */
+ * Everything here is exact modulo 2^width, so it holds for data that wraps as well as for indices. What is only worth
+ * it for indices (distributing a product over a sum) is done for EXPR_INDEX alone. */
 #include "expr_impl.h"
 
 int64_t int_gcd(int64_t a, int64_t b) {
@@ -89,11 +90,14 @@ static bool join_mod(Ctx *c, Lin *l, int i) {
       Expr *inner = p.f[f];
       if (j == i || inner->op != EX_MOD || inner->a[0] != quotient || expr_range(c, inner->a[1]).min < 1) continue;
       if (find_term(l, ex_mul(c, inner, e), t) != j) continue;
-      bool exact = m->flags & inner->flags & e->flags & EXPR_INDEX;
-      if (!exact && !(ex_is_const(e) && ex_is_const(inner->a[1]) && mul_ok(e->u.i, inner->a[1]->u.i, &(int64_t){0}))) continue;
-      if (!exact && dtype_info[l->t].bits < 64 && expr_range(c, e).max * expr_range(c, inner->a[1]).max > range_of_type(l->t).max) continue;
+      Expr *b = inner->a[1];
+      if (!(m->flags & inner->flags & e->flags & EXPR_INDEX)) {          /* e*b must not wrap */
+        int64_t period;
+        if (!ex_is_const(e) || !ex_is_const(b) || !mul_ok(e->u.i, b->u.i, &period) || period > range_of_type(l->t).max)
+          continue;
+      }
       l->term[i].coef = l->term[j].coef = 0;
-      lin_add(l, ex_mod(c, m, ex_mul(c, e, inner->a[1])), t);
+      lin_add(l, ex_mod(c, m, ex_mul(c, e, b)), t);
       return true;
     }
   }
@@ -106,7 +110,8 @@ static bool join_exact(Ctx *c, Lin *l, int i) {
   int64_t t = l->term[i].coef;
   for (int f = 0; f < m.n; f++) {
     Expr *x = m.f[f], *d;
-    if (x->op != EX_DIV || !ex_is_const(d = x->a[1]) || d->u.i < 2 || t % d->u.i || expr_range(c, x->a[0]).multiple % d->u.i) continue;
+    if (x->op != EX_DIV || !ex_is_const(d = x->a[1]) || d->u.i < 2 || t % d->u.i) continue;
+    if (expr_range(c, x->a[0]).multiple % d->u.i) continue;
     for (int j = 0; j < m.n; j++)
       if (j != f) rest.f[rest.n++] = m.f[j];
     l->term[i].coef = 0;
@@ -119,7 +124,8 @@ static bool join_exact(Ctx *c, Lin *l, int i) {
 static void recompose(Ctx *c, Lin *l) {
   for (int i = 0; i < l->n; i++) {
     Expr *core = l->term[i].core;
-    if (core->op == EX_MOD ? l->n > 1 && join_mod(c, l, i) : (core->op == EX_DIV || core->op == EX_MUL) && join_exact(c, l, i)) {
+    bool joined = core->op == EX_MOD && l->n > 1 && join_mod(c, l, i);
+    if (joined || ((core->op == EX_DIV || core->op == EX_MUL) && join_exact(c, l, i))) {
       drop_zeros(l);
       i = -1;
     }
@@ -194,7 +200,7 @@ bool mono_divides(const Mono *by, const Mono *m, Mono *quotient) {
 Expr *mono_build(Ctx *c, DType t, const Mono *m) {
   int64_t coef = scalar_wrap(t, m->coef);
   if (coef == 0 || m->n == 0) return ex_const_i(c, t, coef);
-  if (m->n == 1 && m->f[0]->op == EX_ADD) {                  /* a lone sum is no factor: its terms take the coefficient */
+  if (m->n == 1 && m->f[0]->op == EX_ADD) {      /* a lone sum is no factor: its terms take the coefficient */
     Lin l = {.t = t};
     lin_add(&l, m->f[0], coef);
     if (!l.over) return lin_build(c, &l);
@@ -246,7 +252,8 @@ Expr *lin_product(Ctx *c, Expr *a, Expr *b) {
   DType t = (DType)a->dtype;
   if (ex_is_const(b)) {
     int64_t v = b->u.i;
-    if (a->op == EX_ADD && !(a->flags & EXPR_INDEX) && v != 0 && v != 1 && v != -1) return expr_raw2(c, EX_MUL, t, a, b);
+    if (a->op == EX_ADD && !(a->flags & EXPR_INDEX) && v != 0 && v != 1 && v != -1)
+      return expr_raw2(c, EX_MUL, t, a, b);
     Lin l = {.t = t};
     lin_add(&l, a, v);
     return l.over ? expr_raw2(c, EX_MUL, t, a, b) : lin_build(c, &l);

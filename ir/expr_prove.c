@@ -2,8 +2,8 @@
  *
  * The difference is expanded to a polynomial over atoms (symbols, divisions, minima, loads ...) and bounded from above:
  *   - atoms shifted to be >= 0: every term whose coefficient is negative counts 0, every other its largest value;
- *   - an axis is replaced by its largest (extent - 1) or smallest value, as the sign of its coefficient says, which leaves
- *     dimensions that cancel:  i*W + w < H*W  with i <= H-1, w <= W-1  becomes  H*W - 1 < H*W;
+ *   - an axis is replaced by its largest (extent - 1) or smallest value, as the sign of its coefficient says;
+ *     dimensions then cancel:  i*W + w < H*W  with i <= H-1, w <= W-1  becomes  H*W - 1 < H*W;
  *   - d*(x/d) lies in [x-d+1, x], x%d in [0, d-1]; min, max and select are one of their sides.
  * A failed search says nothing. The search is bounded by a budget, in depth and in size. */
 #include "expr_impl.h"
@@ -257,7 +257,8 @@ static int trend(Ctx *c, const Expr *e, const Sym *s) {
 
 static void inner_axis(const Expr *e, void *user) {
   const Sym **best = user;
-  if (e->op == EX_SYM && e->u.sym->kind != SYM_DIM && e->u.sym->extent && (!*best || e->u.sym->id > (*best)->id)) *best = e->u.sym;
+  if (e->op == EX_SYM && e->u.sym->kind != SYM_DIM && e->u.sym->extent && (!*best || e->u.sym->id > (*best)->id))
+    *best = e->u.sym;
 }
 
 /* The atom with its innermost axis at the end that makes p largest: h/2 with h < H is at most (H - 1)/2. */
@@ -328,13 +329,25 @@ static bool without_div(Prover *pr, const Poly *p, Expr *atom, Poly *q) {
 }
 
 /* ---- one of two ---- */
+/* What the condition of a select says on one side, as a sum <= 0: taking it off what is to be <= 0 may make that
+ * easier. */
+static bool less_condition(Prover *pr, const Poly *p, const Expr *cond, bool holds, int depth) {
+  if (cond->op != EX_LT || !(cond->flags & EXPR_INDEX) || cond->a[0]->dtype != DT_I64) return false;
+  Poly q = *p;
+  poly_expr(&q, cond->a[0], holds ? -1 : 1);
+  poly_expr(&q, cond->a[1], holds ? 1 : -1);
+  poly_const(&q, holds ? -1 : 0);
+  return nonpos(pr, &q, depth);
+}
+
 static bool either_side(Prover *pr, const Poly *p, Expr *atom, int depth) {
   int sign = joint_sign(pr, p, atom), first = atom->op == EX_SELECT ? 1 : 0;
   bool one_suffices = (atom->op == EX_MIN && sign > 0) || (atom->op == EX_MAX && sign < 0);
   for (int i = 0; i < 2; i++) {
     Poly q;
     replace(p, atom, atom->a[first + i], &q);
-    if (nonpos(pr, &q, depth + 1) == one_suffices) return one_suffices;
+    bool proved = nonpos(pr, &q, depth + 1) || (first && less_condition(pr, &q, atom->a[0], i == 0, depth + 1));
+    if (proved == one_suffices) return one_suffices;
   }
   return !one_suffices;
 }
@@ -343,13 +356,16 @@ static bool is_compound(const Expr *e) {
   return e->op == EX_DIV || e->op == EX_MOD || e->op == EX_MIN || e->op == EX_MAX || e->op == EX_SELECT;
 }
 
-/* The compound atom made last, which no other contains. */
+/* The compound atom made last, which no other contains; selects first, since both sides of one must be proved in any
+ * case. */
 static Expr *find_compound(const Poly *p) {
   Expr *best = NULL;
   for (int i = 0; i < p->n; i++)
     for (int j = 0; j < p->m[i].n; j++) {
       Expr *f = p->m[i].f[j];
-      if (is_compound(f) && (!best || f->id > best->id)) best = f;
+      if (!is_compound(f)) continue;
+      int better = best ? (f->op == EX_SELECT) - (best->op == EX_SELECT) : 1;
+      if (better > 0 || (better == 0 && f->id > best->id)) best = f;
     }
   return best;
 }

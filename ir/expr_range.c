@@ -1,7 +1,7 @@
 /* expr_range.c - intervals and multiples of integer expressions by structure.
  *
- * INT64_MIN and INT64_MAX stand for "no bound". Index arithmetic (EXPR_INDEX) saturates; arithmetic on data wraps, so that a
- * result that might leave its type is known to be in the type and nothing more. */
+ * INT64_MIN and INT64_MAX stand for "no bound". Index arithmetic (EXPR_INDEX) saturates; arithmetic on data wraps, so
+ * that a result that might leave its type is known to be in the type and nothing more. */
 #include "expr_impl.h"
 
 static bool unbounded(int64_t v) { return v == INT64_MIN || v == INT64_MAX; }
@@ -39,7 +39,8 @@ static Range fit(const Expr *e, Range r) {
   Range all = range_of_type((DType)e->dtype);
   bool may_wrap = e->op == EX_ADD || e->op == EX_MUL || e->op == EX_SHL || e->op == EX_ABS;
   if (e->flags & EXPR_INDEX || !may_wrap) return r;
-  bool fits = r.min >= all.min && r.max <= all.max && (dtype_info[e->dtype].bits < 64 || (!unbounded(r.min) && !unbounded(r.max)));
+  bool known = dtype_info[e->dtype].bits < 64 || (!unbounded(r.min) && !unbounded(r.max));
+  bool fits = known && r.min >= all.min && r.max <= all.max;
   return fits ? r : all;
 }
 
@@ -79,19 +80,21 @@ static Range range_tdivmod(const Expr *e, Range a, Range b) {
     int64_t down = a.min == INT64_MIN ? -top : MAX(a.min, -top);
     return (Range){down, a.max <= 0 ? 0 : MIN(a.max, top), 1};
   }
-  int64_t lo = unbounded(a.min) ? a.min : a.min / b.min, hi = unbounded(a.max) ? a.max : a.max / (a.max < 0 ? b.max : b.min);
+  int64_t lo = unbounded(a.min) ? a.min : a.min / b.min;
+  int64_t hi = unbounded(a.max) ? a.max : a.max / (a.max < 0 ? b.max : b.min);
   return (Range){lo, hi, 1};
 }
 
-static int64_t bits_above(int64_t v) { return v <= 0 ? 0 : v >> 62 ? INT64_MAX : (int64_t)(UINT64_MAX >> __builtin_clzll((uint64_t)v)); }
+static int64_t ones_to_top(int64_t v) { return v <= 0 ? 0 : (int64_t)(UINT64_MAX >> __builtin_clzll((uint64_t)v)); }
 
 static Range range_bits(const Expr *e, Range a, Range b) {
   if (e->dtype == DT_BOOL || a.min < 0 || b.min < 0) {
-    if (e->op == EX_AND && e->dtype != DT_BOOL && (a.min >= 0 || b.min >= 0)) return (Range){0, a.min >= 0 ? a.max : b.max, 1};
+    if (e->op == EX_AND && e->dtype != DT_BOOL && (a.min >= 0 || b.min >= 0))
+      return (Range){0, a.min >= 0 ? a.max : b.max, 1};
     return range_of_type((DType)e->dtype);
   }
   if (e->op == EX_AND) return (Range){0, MIN(a.max, b.max), 1};
-  return (Range){0, bits_above(MAX(a.max, b.max)), 1};
+  return (Range){0, ones_to_top(MAX(a.max, b.max)), 1};
 }
 
 static Range range_shift(const Expr *e, Range a, Range b) {
@@ -102,7 +105,9 @@ static Range range_shift(const Expr *e, Range a, Range b) {
   return e->op == EX_SHL ? range_mul(a, p) : range_div(a, p);
 }
 
-static Range range_join(Range a, Range b) { return (Range){MIN(a.min, b.min), MAX(a.max, b.max), int_gcd(a.multiple, b.multiple)}; }
+static Range range_join(Range a, Range b) {
+  return (Range){MIN(a.min, b.min), MAX(a.max, b.max), int_gcd(a.multiple, b.multiple)};
+}
 
 static Range range_sym(Ctx *c, const Sym *s) {
   Range r = {s->min, s->max, MAX(s->multiple, 1)};
@@ -177,7 +182,8 @@ Range expr_range(Ctx *c, const Expr *e) {
 }
 
 bool expr_proves(Ctx *c, Expr *cond) {
-  if (cond->dtype != DT_BOOL) diag_bug(c, "a proof of %s, which is %s", expr_text(c, cond), dtype_info[cond->dtype].name);
+  if (cond->dtype != DT_BOOL)
+    diag_bug(c, "a proof of %s, which is %s", expr_text(c, cond), dtype_info[cond->dtype].name);
   if (ex_is_const(cond)) return cond->u.i;
   if (cond->op == EX_AND) return expr_proves(c, cond->a[0]) && expr_proves(c, cond->a[1]);
   if (cond->op == EX_OR) return expr_proves(c, cond->a[0]) || expr_proves(c, cond->a[1]);

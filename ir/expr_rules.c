@@ -1,9 +1,10 @@
-/* expr_rules.c - the identities of the scalar operations, as rows of text; rewrite.c matches and applies them, t_expr.c proves
- * each by enumeration.
+/* expr_rules.c - the identities of the scalar operations, as rows of text; rewrite.c matches and applies them, t_expr.c
+ * proves each by enumeration.
  *
- * A row is exact: both sides are the same value for every operand, NaN, infinities and signed zeros included (so x + 0 is no row
- * for floats), wrapping included for integers. Integer sums, products, division, comparison, min and max by ranges are not rows
- * but canonical forms: expr_lin.c, expr_div.c, expr_cmp.c. Every row makes the expression smaller or its operators simpler. */
+ * A row is exact: both sides are the same value for every operand, NaN, infinities and signed zeros included (so x + 0
+ * is no row for floats), wrapping included for integers. Integer sums, products, division, comparison, min and max by
+ * ranges are not rows but canonical forms: expr_lin.c, expr_div.c, expr_cmp.c. Every row makes the expression smaller
+ * or its operators simpler. */
 #include "expr_impl.h"
 
 #define ALL "biuf"

@@ -1,5 +1,5 @@
-/* expr_walk.c - going through expressions: visit, map, substitute, ask for symbols. Everything goes once over each distinct
- * node, whatever the sharing. */
+/* expr_walk.c - going through expressions: visit, map, substitute, ask for symbols. Everything goes once over each
+ * distinct node, whatever the sharing. */
 #include "expr_impl.h"
 #include <stdlib.h>
 
@@ -109,7 +109,9 @@ Expr *expr_map(Ctx *c, Expr *e, Expr *(*f)(Ctx *c, Expr *e, void *user), void *u
 Subst subst_new(Ctx *c) { return (Subst){c, map_new(c)}; }
 
 void subst_set(Subst *s, const Sym *from, Expr *to) {
-  if (to->dtype != DT_I64) diag_bug(s->ctx, "symbol %s replaced by %s, which is %s", from->name, expr_text(s->ctx, to), dtype_info[to->dtype].name);
+  if (to->dtype != DT_I64)
+    diag_bug(s->ctx, "symbol %s replaced by %s, which is %s", from->name, expr_text(s->ctx, to),
+             dtype_info[to->dtype].name);
   map_set(&s->memo, KEY(from->self), to);
 }
 
@@ -120,7 +122,7 @@ static Expr *subst_reduce(Subst *s, Expr *e) {
   for (int i = 1; i < e->n; i++) {
     Sym *axis = e->a[i]->u.sym;
     Expr *known = map_get(&s->memo, KEY(axis->self));
-    if (known && known->op == EX_SYM) {                      /* renamed, here or by an earlier reduction over the same axis */
+    if (known && known->op == EX_SYM) {            /* renamed, here or by an earlier reduction over the same axis */
       axes[i - 1] = known->u.sym;
       continue;
     }
@@ -166,7 +168,8 @@ bool expr_is_linear(Ctx *c, Expr *e, const Sym *s, Expr **coef, Expr **rest) {
     *coef = ex_int(c, 1), *rest = zero;
     return true;
   case EX_ADD:
-    if (!dtype_is_int(e->dtype) || !expr_is_linear(c, e->a[0], s, &c1, &r1) || !expr_is_linear(c, e->a[1], s, &c2, &r2)) return false;
+    if (!dtype_is_int(e->dtype) || !expr_is_linear(c, e->a[0], s, &c1, &r1) || !expr_is_linear(c, e->a[1], s, &c2, &r2))
+      return false;
     *coef = ex_add(c, c1, c2), *rest = ex_add(c, r1, r2);
     return true;
   case EX_MUL: {

@@ -27,7 +27,9 @@ static void skip_blank(Lexer *lx) {
 }
 
 static int hex_digit(char ch) {
-  return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
+  if (ch >= '0' && ch <= '9') return ch - '0';
+  if (ch >= 'a' && ch <= 'f') return ch - 'a' + 10;
+  return ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
 }
 
 static void lex_string(Lexer *lx) {
@@ -61,9 +63,10 @@ static void lex_number(Lexer *lx) {
     is_float = true;
     for (p++; isdigit((unsigned char)*p);) p++;
   }
-  if ((*p == 'e' || *p == 'E') && (isdigit((unsigned char)p[1]) || ((p[1] == '+' || p[1] == '-') && isdigit((unsigned char)p[2])))) {
+  bool sign = (*p == 'e' || *p == 'E') && (p[1] == '+' || p[1] == '-');
+  if ((*p == 'e' || *p == 'E') && isdigit((unsigned char)p[sign ? 2 : 1])) {
     is_float = true;
-    for (p += 2; isdigit((unsigned char)*p);) p++;
+    for (p += sign ? 3 : 2; isdigit((unsigned char)*p);) p++;
   }
   lx->kind = is_float ? TOK_FLOAT : TOK_INT;
   lx->f = strtod(lx->start, NULL);
@@ -117,7 +120,8 @@ Lexer lex_new(Ctx *c, const char *text) {
 }
 
 bool lex_is(const Lexer *lx, const char *token) {
-  return (lx->kind == TOK_PUNCT || lx->kind == TOK_NAME) && (size_t)lx->length == strlen(token) && !memcmp(lx->start, token, (size_t)lx->length);
+  if (lx->kind != TOK_PUNCT && lx->kind != TOK_NAME) return false;
+  return (size_t)lx->length == strlen(token) && !memcmp(lx->start, token, (size_t)lx->length);
 }
 
 bool lex_accept(Lexer *lx, const char *token) {
@@ -127,7 +131,9 @@ bool lex_accept(Lexer *lx, const char *token) {
 }
 
 static const char *token_text(const Lexer *lx) {
-  return lx->kind == TOK_END ? "the end" : ctx_printf(lx->ctx, "'%s'", diag_quote(lx->ctx, ctx_intern_n(lx->ctx, lx->start, (size_t)MIN(lx->length, 40))));
+  if (lx->kind == TOK_END) return "the end";
+  const char *text = ctx_intern_n(lx->ctx, lx->start, (size_t)MIN(lx->length, 40));
+  return ctx_printf(lx->ctx, "'%s'", diag_quote(lx->ctx, text));
 }
 
 void lex_expect(Lexer *lx, const char *token) {

@@ -38,10 +38,11 @@ _Noreturn void lex_fail(const Lexer *lx, const char *fmt, ...) PRINTF_LIKE(2, 3)
 void lex_add_name(Str *s, const char *name);
 void lex_add_string(Str *s, const char *text);               /* always quoted */
 
-/* One expression (with `let`s before it); stands behind it after. Numbers without suffix take the type of what they are used with;
- * alone they are i64 or f64. */
+/* One expression (with `let`s before it); stands behind it after. Numbers without suffix take the type of what they are
+ * used with; alone they are i64 or f64. */
 Expr *parse_expr(Lexer *lx, Scope *scope);
-Expr *parse_expr_as(Lexer *lx, Scope *scope, DType t);       /* a lone number takes type t; any other type is an error */
+/* a lone number takes type t; any other type is an error */
+Expr *parse_expr_as(Lexer *lx, Scope *scope, DType t);
 
 /* print_expr.c: adds the text of e; several expressions of one statement print one after the other */
 void print_expr(Str *s, const Expr *e);

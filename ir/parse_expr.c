@@ -3,10 +3,10 @@
  *   expr    = { "let" name "=" infix ";" } infix
  *   infix   = operators, loosest first:   |   ^   &   < <= > >= == !=   << >>   + -   * / %   and prefix - !
  *   primary = number | true | false | name | function(args) | T(x) | bitcast_T(x) | (infix)
- *           | tensor[i, j] | tensor{offset} | sum(k<extent, ..., expr)    also prod min max all any; k=lo..hi without extent
+ *           | tensor[i, j] | tensor{offset} | sum(k<extent, ..., expr)    also prod min max all any; k=lo..hi
  *
- * A number without suffix takes the type of what it is used with (`max(x, 0)`); numbers among themselves are kept as an integer
- * and as a real value until that is known, so that 1/6 is 0 in i64 and 0.1666... in f32. */
+ * A number without suffix takes the type of what it is used with (`max(x, 0)`); numbers among themselves are kept as an
+ * integer and as a real value until that is known, so that 1/6 is 0 in i64 and 0.1666... in f32. */
 #include "expr_impl.h"
 #include "parse_impl.h"
 #include "graph.h"
@@ -56,7 +56,8 @@ static bool unify(Parser *p, const char *what, Value *v, int n) {
   if (!first) return false;
   for (int i = 0; i < n; i++) {
     v[i].e = as_type(p, v[i], (DType)first->dtype);
-    if (!p->raw && v[i].e->dtype != first->dtype) lex_fail(p->lx, "%s of %s and %s", what, type_text(first), type_text(v[i].e));
+    if (!p->raw && v[i].e->dtype != first->dtype)
+      lex_fail(p->lx, "%s of %s and %s", what, type_text(first), type_text(v[i].e));
   }
   return true;
 }
@@ -89,7 +90,10 @@ static void check_type(Parser *p, ExprOp op, const Expr *a) {
   DType t = (DType)a->dtype;
   bool logic = op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT;
   bool compare = op == EX_EQ || op == EX_NE || op == EX_LT || op == EX_LE;
-  bool ok = t == DT_BOOL ? logic || compare : logic || op == EX_SHL || op == EX_SHR ? dtype_is_int(t) : op >= EX_FLOOR ? dtype_is_float(t) : true;
+  bool ok = true;
+  if (t == DT_BOOL) ok = logic || compare;
+  else if (logic || op == EX_SHL || op == EX_SHR) ok = dtype_is_int(t);
+  else if (op >= EX_FLOOR) ok = dtype_is_float(t);
   if (!ok) lex_fail(p->lx, "'%s' of %s", expr_info[op].text, type_text(a));
 }
 
@@ -142,7 +146,8 @@ static Value parse_index(Parser *p, const char *name, const Lexer *at) {
   }
   lex_next(p->lx);
   if (t->dtype == DT_NONE) lex_fail(at, "tensor '%s' has no type", diag_quote(p->c, name));
-  if (n != (fetch ? 1 : t->rank)) lex_fail(at, "tensor '%s' of rank %d with %d indices", diag_quote(p->c, name), t->rank, n);
+  if (n != (fetch ? 1 : t->rank))
+    lex_fail(at, "tensor '%s' of rank %d with %d indices", diag_quote(p->c, name), t->rank, n);
   return typed(fetch ? ex_fetch(p->c, t, index[0]) : ex_load(p->c, t, index, n));
 }
 
@@ -154,8 +159,8 @@ static bool at_axis(const Lexer *at) {
   return lex_is(&ahead, "<") || lex_is(&ahead, "=");
 }
 
-/* `k<extent,` or `k=lo..hi,`: the symbol of that name if the scope has it so, else a new one, which the scope then has. NULL: what
- * looks like an axis is the body, `k < 3` before the end. */
+/* `k<extent,` or `k=lo..hi,`: the symbol of that name if the scope has it so, else a new one, which the scope then has.
+ * NULL: what looks like an axis is the body, `k < 3` before the end. */
 static Sym *parse_axis(Parser *p) {
   Lexer back = *p->lx;
   const char *name = lex_name(p->lx);
@@ -187,7 +192,8 @@ static Value parse_reduce(Parser *p, Combiner how) {
   Expr *body = settled(p, parse_block(p));
   lex_expect(p->lx, ")");
   bool logical = how == RED_AND || how == RED_OR;
-  if (logical ? dtype_is_float((DType)body->dtype) : body->dtype == DT_BOOL) lex_fail(p->lx, "%s of %s", combiner_name[how], type_text(body));
+  if (logical ? dtype_is_float((DType)body->dtype) : body->dtype == DT_BOOL)
+    lex_fail(p->lx, "%s of %s", combiner_name[how], type_text(body));
   return typed(ex_reduce(p->c, how, body, axes.v, axes.n));
 }
 
@@ -213,7 +219,8 @@ static Value parse_cast(Parser *p, DType t, bool bits) {
   lex_expect(p->lx, ")");
   if (bits) {
     Expr *e = settled(p, v);
-    if (dtype_info[t].bits != dtype_info[e->dtype].bits) lex_fail(p->lx, "bitcast of %s to %s", type_text(e), dtype_info[t].name);
+    if (dtype_info[t].bits != dtype_info[e->dtype].bits)
+      lex_fail(p->lx, "bitcast of %s to %s", type_text(e), dtype_info[t].name);
     return typed(ex_bitcast(p->c, t, e));
   }
   if (v.e) return typed(ex_cast(p->c, t, v.e));
@@ -296,7 +303,8 @@ static Value parse_prefix(Parser *p) {
 typedef struct { const char *text; int level; ExprOp op; bool swap; } Infix;
 static const Infix infix[] = {
   {"|", 0, EX_OR, false},  {"^", 1, EX_XOR, false}, {"&", 2, EX_AND, false},
-  {"<", 3, EX_LT, false},  {"<=", 3, EX_LE, false}, {">", 3, EX_LT, true}, {">=", 3, EX_LE, true}, {"==", 3, EX_EQ, false}, {"!=", 3, EX_NE, false},
+  {"<", 3, EX_LT, false},  {"<=", 3, EX_LE, false}, {">", 3, EX_LT, true}, {">=", 3, EX_LE, true},
+  {"==", 3, EX_EQ, false}, {"!=", 3, EX_NE, false},
   {"<<", 4, EX_SHL, false}, {">>", 4, EX_SHR, false},
   {"+", 5, EX_ADD, false}, {"-", 5, EX_SUB, false},
   {"*", 6, EX_MUL, false}, {"/", 6, EX_DIV, false}, {"%", 6, EX_MOD, false},

@@ -1,7 +1,7 @@
 /* print_expr.c - expressions as text that parse_expr.c reads back to the same pointer.
  *
- * Sub-expressions that occur more than once and are not small are named first (`let t0 = ...;`), so that the text is never
- * much larger than the graph. Names that depend on a reduction's axis stand inside the reduction. */
+ * Sub-expressions that occur more than once and are not small are named first (`let t0 = ...;`), so that the text is
+ * never much larger than the graph. Names that depend on a reduction's axis stand inside the reduction. */
 #include "expr_impl.h"
 #include "graph.h"
 #include "lex.h"
@@ -45,7 +45,8 @@ static void print_const(Printer *p, const Expr *e) {
   else if (t == DT_I64) str_add(p->s, "%lld", (long long)e->u.i);
   else if (t == DT_U64) str_add(p->s, "u64(%llu)", (unsigned long long)e->u.i);
   else if (!dtype_is_float(t)) str_add(p->s, "%s(%lld)", dtype_info[t].name, (long long)e->u.i);
-  else if (!isfinite(e->u.f)) str_add(p->s, "%s(%s)", dtype_info[t].name, isnan(e->u.f) ? "nan" : e->u.f < 0 ? "-inf" : "inf");
+  else if (!isfinite(e->u.f))
+    str_add(p->s, "%s(%s)", dtype_info[t].name, isnan(e->u.f) ? "nan" : e->u.f < 0 ? "-inf" : "inf");
   else if (t == DT_F64 || t == DT_F32) str_add(p->s, "%s%s", float_text(c, e->u.f, t), t == DT_F32 ? "f" : "");
   else str_add(p->s, "%s(%s)", dtype_info[t].name, float_text(c, e->u.f, t));
 }
@@ -234,7 +235,8 @@ typedef struct { Ctx *c; Map uses; VEC(const Expr *) order; VEC(const Sym *) bou
 static void count_node(const Expr *e, void *user) {
   Sharing *sh = user;
   vec_push(sh->c, &sh->order, e);
-  for (int i = 0; i < e->n; i++) map_set(&sh->uses, KEY(e->a[i]), (void *)((uintptr_t)map_get(&sh->uses, KEY(e->a[i])) + 1));
+  for (int i = 0; i < e->n; i++)
+    map_set(&sh->uses, KEY(e->a[i]), (void *)((uintptr_t)map_get(&sh->uses, KEY(e->a[i])) + 1));
   if (e->op == EX_REDUCE)
     for (int i = 1; i < e->n; i++) vec_push(sh->c, &sh->bound, e->a[i]->u.sym);
 }
@@ -260,7 +262,8 @@ static void print_block(Printer *p, const Expr *e) {
   VEC(const Expr *) mine = {0};
   for (int i = 0; i < sh.order.n; i++) {
     const Expr *x = sh.order.v[i];
-    if (x->size <= NAME_FROM || (uintptr_t)map_get(&sh.uses, KEY(x)) < 2 || name_of(p, x) || !is_closed(&sh, x)) continue;
+    if (x->size <= NAME_FROM || (uintptr_t)map_get(&sh.uses, KEY(x)) < 2 || name_of(p, x) || !is_closed(&sh, x))
+      continue;
     const char *name = fresh_name(p);
     str_add(p->s, "let %s = ", name);
     print(p, x, OR_LEVEL);
@@ -274,7 +277,8 @@ static void print_block(Printer *p, const Expr *e) {
 
 static void take_names(const Expr *e, void *user) {
   Printer *p = user;
-  const char *name = e->op == EX_SYM ? e->u.sym->name : e->op == EX_LOAD || e->op == EX_FETCH ? e->u.tensor->name : NULL;
+  bool reads = e->op == EX_LOAD || e->op == EX_FETCH;
+  const char *name = e->op == EX_SYM ? e->u.sym->name : reads ? e->u.tensor->name : NULL;
   if (name) map_set(&p->taken, KEY(ctx_intern(p->s->ctx, name)), p);
 }
 

@@ -1,7 +1,7 @@
 /* rewrite.c - matches the rows of expr_rules.c against a node about to be made, and builds their results.
  *
- * Rows are parsed once per Ctx and listed by root operation. The first row that matches wins; its result goes through the
- * constructors, which may rewrite it further. */
+ * Rows are parsed once per Ctx and listed by root operation. The first row that matches wins; its result goes through
+ * the constructors, which may rewrite it further. */
 #include "expr_impl.h"
 #include "parse_impl.h"
 
@@ -72,7 +72,8 @@ static bool match(const Expr *p, Expr *e, Binding *b) {
     return b->var[v] == e;
   }
   if (p->op == EX_CONST) return number_is(p, e);
-  if (p->op == EX_NEG && e->op == EX_MUL && dtype_is_int((DType)e->dtype) && ex_equals_int(e->a[1], scalar_wrap((DType)e->dtype, -1)))
+  if (p->op == EX_NEG && e->op == EX_MUL && dtype_is_int((DType)e->dtype) &&
+      ex_equals_int(e->a[1], scalar_wrap((DType)e->dtype, -1)))
     return match(p->a[0], e->a[0], b);
   return p->op == e->op && match_operands(p, e->a, b);
 }

@@ -83,17 +83,23 @@ static double through(DType t, double v) {
 }
 
 static void test_dtypes(void) {
-  CU_ASSERT(dtype_from_name("bf16") == DT_BF16 && dtype_from_onnx(11) == DT_F64 && dtype_from_onnx(99) == DT_NONE && dtype_from_name("f8") == DT_NONE);
+  CU_ASSERT(dtype_from_name("bf16") == DT_BF16 && dtype_from_onnx(11) == DT_F64 && dtype_from_onnx(99) == DT_NONE &&
+            dtype_from_name("f8") == DT_NONE);
   static const struct { DType t; double in, out; } cases[] = {
-    {DT_F16, 65519.99, 65504}, {DT_F16, 65520, INFINITY}, {DT_F16, 0x1p-25, 0}, {DT_F16, 0x1.8p-25, 0x1p-24}, {DT_F16, 2049, 2048}, {DT_F16, 2051, 2052},
-    {DT_F16, -0x1.ff8p-15, -0x1.ff8p-15}, {DT_F16, 0x1.fffp-15, 0x1p-14}, {DT_F16, 1 + 0x1p-11, 1}, {DT_F16, 1 + 0x1p-11 + 0x1p-40, 1 + 0x1p-10},
-    {DT_BF16, 257, 256}, {DT_BF16, 259, 260}, {DT_BF16, 0x1.ffp127, INFINITY}, {DT_BF16, 0x1p-133, 0x1p-133}, {DT_BF16, -INFINITY, -INFINITY},
-    {DT_F32, 0.1, 0.1f}, {DT_I8, 300, 127}, {DT_I8, -1e30, -128}, {DT_U8, -3, 0}, {DT_U8, 1.9, 1}, {DT_I32, NAN, 0}, {DT_I64, 1e300, 0x1p63},
+    {DT_F16, 65519.99, 65504}, {DT_F16, 65520, INFINITY}, {DT_F16, 0x1p-25, 0}, {DT_F16, 0x1.8p-25, 0x1p-24},
+    {DT_F16, 2049, 2048}, {DT_F16, 2051, 2052},
+    {DT_F16, -0x1.ff8p-15, -0x1.ff8p-15}, {DT_F16, 0x1.fffp-15, 0x1p-14}, {DT_F16, 1 + 0x1p-11, 1},
+    {DT_F16, 1 + 0x1p-11 + 0x1p-40, 1 + 0x1p-10},
+    {DT_BF16, 257, 256}, {DT_BF16, 259, 260}, {DT_BF16, 0x1.ffp127, INFINITY}, {DT_BF16, 0x1p-133, 0x1p-133},
+    {DT_BF16, -INFINITY, -INFINITY},
+    {DT_F32, 0.1, 0.1f}, {DT_I8, 300, 127}, {DT_I8, -1e30, -128}, {DT_U8, -3, 0}, {DT_U8, 1.9, 1}, {DT_I32, NAN, 0},
+    {DT_I64, 1e300, 0x1p63},
     {DT_U64, 1e300, 0x1p64}, {DT_U32, 5e9, 4294967295.0}, {DT_BOOL, 0.25, 1},
   };
   for (int i = 0; i < COUNT(cases); i++) {
     double got = through(cases[i].t, cases[i].in);
-    if (got != cases[i].out) printf("\n  %s of %.17g is %.17g, not %.17g", dtype_info[cases[i].t].name, cases[i].in, got, cases[i].out);
+    if (got != cases[i].out)
+      printf("\n  %s of %.17g is %.17g, not %.17g", dtype_info[cases[i].t].name, cases[i].in, got, cases[i].out);
     CU_ASSERT(got == cases[i].out);
   }
   CU_ASSERT(isnan(through(DT_F16, NAN)) && isnan(through(DT_BF16, NAN)) && signbit(through(DT_F16, -0.0)));
@@ -113,7 +119,8 @@ static void test_dtypes(void) {
 }
 
 static void test_integers(void) {
-  CU_ASSERT(floor_div(-7, 2) == -4 && floor_mod(-7, 2) == 1 && floor_div(7, -2) == -4 && floor_mod(7, -2) == -1 && round_up(17, 16) == 32);
+  CU_ASSERT(floor_div(-7, 2) == -4 && floor_mod(-7, 2) == 1 && floor_div(7, -2) == -4 && floor_mod(7, -2) == -1 &&
+            round_up(17, 16) == 32);
   int64_t v;
   CU_ASSERT(!mul_ok(INT64_MAX, 2, &v) && !add_ok(INT64_MAX, 1, &v) && mul_ok(1 << 20, 1 << 20, &v));
 }
@@ -159,7 +166,8 @@ static void test_bug(void) {
     d->armed = true;
     diag_bug(c, "cycle at %d", 3);
   }
-  CU_ASSERT_STRING_EQUAL(printed(), "dlc: internal error[E0900] in pass layout at node 31 'c7' (please report): cycle at 3\n");
+  CU_ASSERT_STRING_EQUAL(printed(),
+    "dlc: internal error[E0900] in pass layout at node 31 'c7' (please report): cycle at 3\n");
   CU_ASSERT(diag_exit_status(c) == 8);
 }
 
