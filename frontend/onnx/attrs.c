@@ -115,7 +115,7 @@ static void set_attr(Draft *d, Attr *to, const OnnxAttr *a) {
   to->i = a->i;
   to->f = (double)a->f;
   if (to->kind == ATTR_STRING) to->s = string_of(c, a->s);
-  if (to->kind == ATTR_TENSOR) to->tensor = import_const(d->im, d->scope->g, ctx_printf(c, "%s.%s", d->out, a->name), a->t);
+  if (to->kind == ATTR_TENSOR) to->tensor = import_const(d->im, d->scope->g, ctx_printf(c, "%.160s.%s", d->out, a->name), a->t);
   if (to->kind == ATTR_GRAPH) to->graph = import_subgraph(d->im, d->scope->g, (NameScope *)a->scope, a->g);
   if (to->kind != ATTR_INTS && to->kind != ATTR_FLOATS && to->kind != ATTR_STRINGS) return;
   to->n = a->n;

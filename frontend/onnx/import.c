@@ -5,7 +5,7 @@
  * leaves tensors of unknown type behind, so that one run tells all; the graph leaves here only if nothing failed. */
 #include "import.h"
 
-enum { MOST_NODES = 2 << 20, MOST_CALLS = 64, MOST_PROBLEMS = 50, MOST_REFUSED = 20 };
+enum { MOST_CALLS = 64, MOST_PROBLEMS = 50, MOST_REFUSED = 20 };
 
 /* ---- messages ---- */
 
@@ -26,14 +26,11 @@ static const Node *stand_in(const Draft *d) {
 
 void draft_error(const Draft *d, DiagCode code, const char *hint, const char *fmt, ...) {
   Ctx *c = d->im->c;
-  va_list args, again;
+  char text[1024];
+  va_list args;
   va_start(args, fmt);
-  va_copy(again, args);
-  int n = vsnprintf(NULL, 0, fmt, args);
+  vsnprintf(text, sizeof text, fmt, args);
   va_end(args);
-  char *text = ctx_alloc(c, (size_t)MAX(n, 0) + 1);
-  vsnprintf(text, (size_t)MAX(n, 0) + 1, fmt, again);
-  va_end(again);
   diag_error(c, code, stand_in(d), hint, "%s", text);
   if (ctx_diags(c)->list.n >= MOST_PROBLEMS) diag_check(c);
 }
@@ -92,10 +89,15 @@ static void scope_bind(Import *im, NameScope *s, const char *name, Tensor *t) {
   map_set(&s->names, KEY(ctx_intern(im->c, name)), t);
 }
 
+/* What is called name in a function's body. Short, since a body is written out many times. */
+static const char *function_name(Ctx *c, const NameScope *s, const char *name) {
+  return ctx_printf(c, "%.160s%.80s", s->prefix, name);
+}
+
 /* t is what the model calls name. At the top it has just that name; elsewhere only if nothing else has it. */
 static void name_tensor(Import *im, NameScope *s, Tensor *t, const char *name) {
   scope_bind(im, s, name, t);
-  const char *full = ctx_intern(im->c, *s->prefix ? ctx_printf(im->c, "%s%s", s->prefix, name) : name);
+  const char *full = ctx_intern(im->c, *s->prefix ? function_name(im->c, s, name) : name);
   if (t->name != full && (s->top || !graph_find(s->g, full))) graph_rename(s->g, t, full);
   if (!*s->prefix) map_set(&im->named, KEY(t), t);
 }
@@ -272,7 +274,6 @@ static void return_value(Draft *d, const NameScope *body, const char *inner, con
     t = copy->out[0];
   }
   name_tensor(im, d->scope, t, name);
-  map_set(&im->named, KEY(t), t);
 }
 
 static void import_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
@@ -285,7 +286,7 @@ static void import_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
   }
   NameScope *body = NEW(c, NameScope);
   *body = (NameScope){.g = d->scope->g, .names = map_new(c), .opsets = f->opsets, .nopsets = f->nopsets, .index = d->index};
-  body->prefix = ctx_printf(c, "%s%s/", d->scope->prefix, *n->name ? n->name : d->out);
+  body->prefix = ctx_printf(c, "%s/", function_name(c, d->scope, *n->name ? n->name : d->out));
   for (int i = 0; i < f->nin; i++) scope_bind(im, body, f->in[i], i < d->in.n && d->in.v[i] ? d->in.v[i] : im->absent);
   for (int i = 0; i < f->ndefaults; i++)
     if (!draft_attr(d, f->defaults[i].name)) vec_push(c, &d->attrs, f->defaults[i]);
@@ -303,9 +304,9 @@ static void import_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
 static void import_node(Import *im, NameScope *s, const OnnxNode *n, int index) {
   Draft d = {.im = im, .scope = s, .domain = strcmp(n->domain, "ai.onnx") ? n->domain : "", .op = n->op, .said = n->op, .nout = n->nout};
   d.index = s->index >= 0 ? s->index : index;
-  d.name = *s->prefix ? ctx_printf(im->c, "%s%s", s->prefix, n->name) : n->name;
+  d.name = *s->prefix ? function_name(im->c, s, n->name) : n->name;
   d.out = n->nout && *n->out[0] ? n->out[0] : n->op;
-  if (++im->nodes > MOST_NODES) diag_fail(im->c, E0303, NULL, NULL, "more than %d nodes, functions inlined", MOST_NODES);
+  if (++im->nodes > im->most_nodes) diag_fail(im->c, E0303, NULL, NULL, "more than %d nodes, functions inlined", im->most_nodes);
   import_attrs(&d, n);
   const OnnxFunction *f = find_function(&d, n);
   if (f) import_call(&d, n, f);
@@ -356,14 +357,18 @@ Graph *import_subgraph(Import *im, Graph *parent, NameScope *around, const OnnxG
   return s->g;
 }
 
+/* Functions that call functions can stand for any number of nodes: more than 16 for each one in the file is refused. */
 static void collect_functions(Import *im) {
   Ctx *c = im->c;
+  im->most_nodes = INT32_MAX;
+  if (im->m->nfunctions) im->most_nodes = 100000 + 16 * MIN(im->m->graph->nnodes, 1 << 20);
   for (int i = 0; i < im->m->nfunctions; i++) {
     const OnnxFunction *f = &im->m->functions[i];
     const char *key = function_key(c, f->domain, f->name, f->overload);
     if (map_get(&im->functions, KEY(key)))
       diag_error(c, E0307, NULL, NULL, "function '%s' stands twice", diag_quote(c, f->name));
     map_set(&im->functions, KEY(key), (void *)f);
+    im->most_nodes = MIN(im->most_nodes + 16 * MIN(f->nnodes, 1 << 20), 1 << 28);
   }
 }
 

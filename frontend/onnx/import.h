@@ -23,7 +23,7 @@ typedef struct Import {
   VEC(Refused) refused;
   VEC(const OnnxFunction *) calls; /* functions being inlined, outermost first */
   Tensor *absent;                  /* what a function's name means when the caller leaves the input out */
-  int nodes;                       /* in the whole graph, functions inlined */
+  int nodes, most_nodes;           /* in the whole graph, functions inlined; the most that may be */
   int64_t params;
 } Import;
 

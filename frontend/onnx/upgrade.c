@@ -83,7 +83,7 @@ static bool unknown_rank(Draft *d, const Tensor *t) {
 
 static Tensor *make_const(Draft *d, const char *suffix, DType t, int rank, int64_t n, const void *bytes) {
   Ctx *c = d->im->c;
-  return graph_const(d->scope->g, ctx_printf(c, "%s.%s", d->out, suffix), t, &n, rank, ctx_copy(c, bytes, (size_t)n * (size_t)dtype_bytes(t)));
+  return graph_const(d->scope->g, ctx_printf(c, "%.160s.%s", d->out, suffix), t, &n, rank, ctx_copy(c, bytes, (size_t)n * (size_t)dtype_bytes(t)));
 }
 
 static Tensor *make_ints(Draft *d, const char *suffix, const int64_t *v, int n) { return make_const(d, suffix, DT_I64, 1, n, v); }
