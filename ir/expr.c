@@ -294,7 +294,7 @@ Expr *ex_bitcast(Ctx *c, DType t, Expr *a) {
 static int64_t element_number(const Tensor *t, Expr *const *index) {
   int64_t at = 0;
   for (int i = 0; i < t->rank; i++) {
-    int64_t v, dim;
+    int64_t v, dim = 0;
     if (!ex_is_int(index[i], &v) || v < 0) return -1;
     if (ex_is_int(t->shape[i], &dim) ? v >= dim : i > 0) return -1;
     if (i > 0 && (!mul_ok(at, dim, &at))) return -1;

@@ -243,7 +243,7 @@ static Scalar eval_sym(Eval *ev, const Sym *s) {
 }
 
 static Scalar eval_load(Eval *ev, const Expr *e) {
-  int64_t few[16], *index = e->n <= COUNT(few) ? few : calloc(e->n, sizeof *index);
+  int64_t few[16] = {0}, *index = e->n <= COUNT(few) ? few : calloc(e->n, sizeof *index);
   if (!index) abort();
   for (int i = 0; i < e->n; i++) index[i] = eval(ev, e->a[i]).i;
   Scalar v = ev->env->load(ev->env, e, index);
