@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "../passes/sched.h"
-#include "access.h"
+#include "../passes/access.h"
 #include "codegen.h"
 
 typedef struct {

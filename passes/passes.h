@@ -9,7 +9,7 @@ void pass_stages(Module *m);       /* stages.c: nodes -> stages of computes */
 void pass_winograd(Module *m);     /* winograd.c: 3x3 convolutions by F(2,3) and F(4,3) */
 void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the whole model */
 void pass_fuse(Module *m);         /* fuse.c: which stages share a kernel */
-void pass_pack(Module *m);         /* codegen/pack.c: run-time operands of contractions copied where they lie scattered */
+void pass_pack(Module *m);         /* pack.c: run-time operands of contractions copied where they lie scattered */
 void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */
 void pass_weights(Module *m);      /* weights.c: constants stored as their kernels read them */
 void pass_memplan(Module *m);      /* memplan.c: where every tensor lives */

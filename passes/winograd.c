@@ -59,7 +59,7 @@ static bool match_map(Conv *k, Expr *e) {
   Sym **axes = k->st->axes;
   if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) k->fill_cond = e->a[0], e = e->a[1];
   k->load = e;
-  return e->op == EX_LOAD && e->n == 4 && !e->u.tensor->data && e->a[0] == (axes[0]->max == 0 ? ex_int(k->c, 0) : axes[0]->self) &&
+  return e->op == EX_LOAD && e->n == 4 && !e->u.tensor->data && (e->a[0] == axes[0]->self || axes[0]->max == 0) &&
          e->a[1] == k->ch->self && offset_by(k->c, e->a[2], axes[2], k->row, &k->pad_h) && offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
 }
 

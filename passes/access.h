@@ -2,7 +2,7 @@
 #ifndef DLC_ACCESS_H
 #define DLC_ACCESS_H
 
-#include "../passes/stages.h"
+#include "stages.h"
 
 /* The loads of an expression along an axis: at one place, at stride one, constants that could be stored so, and others. */
 typedef struct { Ctx *c; Sym *s; int lanes, fixed, unit, packable, bad; } Walk;

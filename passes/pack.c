@@ -1,8 +1,7 @@
 /* pack.c - pass_pack: an operand of a contraction that is computed while the model runs and does not lie contiguous along the vector axis
  * (the keys of attention, say) is first copied so that it does, by a kernel of its own. Constants need none: they are stored packed. */
 #include "access.h"
-#include "codegen.h"
-#include "../passes/passes.h"
+#include "passes.h"
 
 enum { MIN_POINTS = 4 };           /* fewer rows than this do not repay the copy */
 
