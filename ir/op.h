@@ -3,7 +3,9 @@
  * Signature text: names separated by blanks; suffix ? optional, * variadic (last). A type may follow a colon: one of the
  * classes  num (any number)  float  int  bool  any  idx (i32 or i64)  or a dtype name. Names with the same single capital
  * letter share one type ("x:T:float y:T"); without a colon an operand has the type of the first one.
+ * Outputs follow an arrow, "x:num -> y:bool"; without one the output is y, of the first one's type.
  * Attribute text: "name:kind=default" with kind i f s is fs ss t g; suffix ? = optional without default; no default and no ? = required.
+ * A string's values may be listed, the default first: "mode:s=DCR|CRD".
  */
 #ifndef DLC_OP_H
 #define DLC_OP_H
@@ -14,7 +16,7 @@
 typedef enum { OPC_ELEM, OPC_REDUCE, OPC_EXPAND, OPC_MOVE, OPC_OP, OPC_TIR, OPC_HOST, OPC_REGION } OpClass;
 
 typedef struct { const char *name; bool optional, variadic; char var; const char *type; } OpParam;
-typedef struct { const char *name; AttrKind kind; bool required; Attr dflt; } OpAttr;
+typedef struct { const char *name; AttrKind kind; bool required; Attr dflt; const char *choices; } OpAttr;   /* choices: "DCR|CRD" or NULL */
 
 /* What an operator's functions see. */
 typedef struct OpCtx {
