@@ -43,15 +43,17 @@ void import_attrs(Draft *d, const OnnxNode *n) {
 /* ---- against the row ---- */
 
 static AttrKind kind_of(const OnnxAttr *a) {
-  static const AttrKind kinds[] = {ATTR_NONE, ATTR_FLOAT, ATTR_INT, ATTR_STRING, ATTR_TENSOR, ATTR_GRAPH, ATTR_FLOATS, ATTR_INTS, ATTR_STRINGS};
+  static const AttrKind kinds[] = {ATTR_NONE,  ATTR_FLOAT,  ATTR_INT,  ATTR_STRING, ATTR_TENSOR,
+                                   ATTR_GRAPH, ATTR_FLOATS, ATTR_INTS, ATTR_STRINGS};
   AttrKind k = a->type > 0 && a->type < COUNT(kinds) ? kinds[a->type] : ATTR_NONE;
   if ((k == ATTR_TENSOR && !a->t) || (k == ATTR_GRAPH && !a->g)) return ATTR_NONE;
   return k;
 }
 
 static const char *kind_text(AttrKind k) {
-  static const char *const names[] = {"of no kind that dlc reads", "an integer", "a float", "a string", "a list of integers",
-                                      "a list of floats", "a list of strings", "a tensor", "a graph"};
+  static const char *const names[] = {
+      "of no kind that dlc reads", "an integer",        "a float",  "a string", "a list of integers",
+      "a list of floats",          "a list of strings", "a tensor", "a graph"};
   return names[k];
 }
 
@@ -84,7 +86,8 @@ static bool check_attr(Draft *d, const Op *op, const OnnxAttr *a) {
     return false;
   }
   if (kind_of(a) != row->kind) {
-    draft_error(d, E0402, NULL, "attribute '%s' is %s; it must be %s", row->name, kind_text(kind_of(a)), kind_text(row->kind));
+    draft_error(d, E0402, NULL, "attribute '%s' is %s; it must be %s", row->name, kind_text(kind_of(a)),
+                kind_text(row->kind));
     return false;
   }
   if (has_zero_byte(a)) {
@@ -115,7 +118,8 @@ static void set_attr(Draft *d, Attr *to, const OnnxAttr *a) {
   to->i = a->i;
   to->f = (double)a->f;
   if (to->kind == ATTR_STRING) to->s = string_of(c, a->s);
-  if (to->kind == ATTR_TENSOR) to->tensor = import_const(d->im, d->scope->g, ctx_printf(c, "%.160s.%s", d->out, a->name), a->t);
+  if (to->kind == ATTR_TENSOR)
+    to->tensor = import_const(d->im, d->scope->g, ctx_printf(c, "%.160s.%s", d->out, a->name), a->t);
   if (to->kind == ATTR_GRAPH) to->graph = import_subgraph(d->im, d->scope->g, (NameScope *)a->scope, a->g);
   if (to->kind != ATTR_INTS && to->kind != ATTR_FLOATS && to->kind != ATTR_STRINGS) return;
   to->n = a->n;

@@ -1,8 +1,8 @@
 /* external.c - tensor data in files beside the model.
  *
- * A model may name any file, so what it names is opened part by part beneath the model's own folder, following no symbolic
- * link: with neither ".." nor links there is no way out, whatever else changes in the folder meanwhile. Offsets and lengths are
- * held against the file's true size. */
+ * A model may name any file, so what it names is opened part by part beneath the model's own folder, following no
+ * symbolic link: with neither ".." nor links there is no way out, whatever else changes in the folder meanwhile.
+ * Offsets and lengths are held against the file's true size. */
 #include "onnx_model.h"
 
 #include <errno.h>
@@ -39,7 +39,9 @@ static int open_part(const Place *p, int dir, const char *part, int flags) {
 
 static int open_folder(const Place *p) {
   const char *slash = strrchr(p->s->path, '/');
-  const char *folder = !slash ? "." : slash == p->s->path ? "/" : ctx_printf(p->c, "%.*s", (int)(slash - p->s->path), p->s->path);
+  const char *folder = !slash                ? "."
+                       : slash == p->s->path ? "/"
+                                             : ctx_printf(p->c, "%.*s", (int)(slash - p->s->path), p->s->path);
   int fd = open(folder, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
   if (fd < 0) fail(p, strerror(errno));
   return fd;
@@ -89,22 +91,26 @@ static uint64_t number(const Place *p, const OnnxTensor *t, const char *key, uin
   uint64_t v = 0;
   bool ok = *text;
   for (const char *d = text; *d && ok; d++)
-    ok = *d >= '0' && *d <= '9' && !__builtin_mul_overflow(v, 10, &v) && !__builtin_add_overflow(v, (uint64_t)(*d - '0'), &v);
-  if (!ok) source_fail(p->s, E0306, NULL, "%s: its external data has %s '%s', no size", p->label, key, diag_quote(p->c, text));
+    ok = *d >= '0' && *d <= '9' && !__builtin_mul_overflow(v, 10, &v) &&
+         !__builtin_add_overflow(v, (uint64_t)(*d - '0'), &v);
+  if (!ok)
+    source_fail(p->s, E0306, NULL, "%s: its external data has %s '%s', no size", p->label, key, diag_quote(p->c, text));
   return v;
 }
 
-const uint8_t *onnx_external_data(OnnxFiles *f, const OnnxTensor *t, const char *label, size_t bytes, const Source **from) {
+const uint8_t *onnx_external_data(OnnxFiles *f, const OnnxTensor *t, const char *label, size_t bytes,
+                                  const Source **from) {
   Place p = {.s = f->model, .c = f->model->c, .label = label};
   const char *path = entry(&p, t, "location");
   p.path = ctx_intern(p.c, path ? path : "");
   uint64_t offset = number(&p, t, "offset", 0), length = number(&p, t, "length", bytes), end;
   if (length != bytes)
-    source_fail(p.s, E0305, NULL, "%s: its external data has %llu bytes, %zu are needed", label, (unsigned long long)length, bytes);
+    source_fail(p.s, E0305, NULL, "%s: its external data has %llu bytes, %zu are needed", label,
+                (unsigned long long)length, bytes);
   const Source *s = external_file(f, &p);
   if (__builtin_add_overflow(offset, length, &end) || end > s->size)
-    source_fail(p.s, E0306, NULL, "%s: external data '%s': %llu bytes from byte %llu are wanted, the file has %zu", label,
-                diag_quote(p.c, p.path), (unsigned long long)length, (unsigned long long)offset, s->size);
+    source_fail(p.s, E0306, NULL, "%s: external data '%s': %llu bytes from byte %llu are wanted, the file has %zu",
+                label, diag_quote(p.c, p.path), (unsigned long long)length, (unsigned long long)offset, s->size);
   *from = s;
   return s->bytes + offset;
 }

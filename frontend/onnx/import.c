@@ -1,11 +1,12 @@
 /* import.c - from the model as read to the Graph.
  *
- * Every node becomes a draft: its inputs and attributes resolved, upgraded to the newest form of its operator, checked against the
- * operator's row, then made. Calls of the model's own functions are replaced by their bodies. What fails is reported and
- * leaves tensors of unknown type behind, so that one run tells all; the graph leaves here only if nothing failed. */
+ * Every node becomes a draft: its inputs and attributes resolved, upgraded to the newest form of its operator, checked
+ * against the operator's row, then made. Calls of the model's own functions are replaced by their bodies. What fails is
+ * reported and leaves tensors of unknown type behind, so that one run tells all; the graph leaves here only if nothing
+ * failed. */
 #include "import.h"
 
-enum { MOST_CALLS = 64, MOST_PROBLEMS = 50, MOST_REFUSED = 20 };
+enum { DEEPEST = 64, MOST_PROBLEMS = 50, MOST_REFUSED = 20 };
 
 /* ---- messages ---- */
 
@@ -46,7 +47,9 @@ static bool tell_once(Import *im, const char *what) {
 void draft_refuse(const Draft *d, const char *why) {
   Import *im = d->im;
   Ctx *c = im->c;
-  const char *op = ctx_intern(c, ctx_printf(c, "%s%s%s-%d", diag_quote(c, d->domain), *d->domain ? "." : "", diag_quote(c, d->said), d->version));
+  const char *op =
+      ctx_intern(c, ctx_printf(c, "%s%s%s", diag_quote(c, d->domain), *d->domain ? "." : "", diag_quote(c, d->said)));
+  if (d->version > 0) op = ctx_intern(c, ctx_printf(c, "%s-%d", op, d->version));
   for (int i = 0; i < im->refused.n; i++)
     if (im->refused.v[i].op == op && !strcmp(im->refused.v[i].why, why)) {
       im->refused.v[i].nodes++;
@@ -113,7 +116,8 @@ static Tensor *placeholder(Import *im, NameScope *s, const char *name) {
 Tensor *import_const(Import *im, Graph *g, const char *name, const OnnxTensor *t) {
   OnnxArray a = onnx_tensor_data(&im->files, t, *t->name ? t->name : name);
   int64_t elements = (int64_t)a.bytes / dtype_bytes(a.dtype);
-  if (!add_ok(im->params, elements, &im->params)) diag_fail(im->c, E0308, NULL, NULL, "the number of parameters overflows");
+  if (!add_ok(im->params, elements, &im->params))
+    diag_fail(im->c, E0308, NULL, NULL, "the number of parameters overflows");
   return graph_const(g, name, a.dtype, a.dims, a.rank, a.data);
 }
 
@@ -130,13 +134,15 @@ static Tensor *constant_value(Draft *d) {
     return NULL;
   }
   const OnnxAttr *a = &d->attrs.v[0];
-  if (!strcmp(a->name, "value") && a->type == ONNX_TENSOR && a->t) return import_const(d->im, d->scope->g, d->out, a->t);
+  if (!strcmp(a->name, "value") && a->type == ONNX_TENSOR && a->t)
+    return import_const(d->im, d->scope->g, d->out, a->t);
   if (!strcmp(a->name, "value_int") && a->type == ONNX_INT) return constant_list(d, DT_I64, &a->i, 1, 0);
   if (!strcmp(a->name, "value_ints") && a->type == ONNX_INTS) return constant_list(d, DT_I64, a->ints, a->n, 1);
   if (!strcmp(a->name, "value_float") && a->type == ONNX_FLOAT) return constant_list(d, DT_F32, &a->f, 1, 0);
   if (!strcmp(a->name, "value_floats") && a->type == ONNX_FLOATS) return constant_list(d, DT_F32, a->floats, a->n, 1);
   if (!strcmp(a->name, "sparse_value")) draft_error(d, E0405, NULL, "sparse tensors are not supported");
-  else if (!strcmp(a->name, "value_string") || !strcmp(a->name, "value_strings")) draft_error(d, E0404, NULL, "strings are not supported");
+  else if (!strcmp(a->name, "value_string") || !strcmp(a->name, "value_strings"))
+    draft_error(d, E0404, NULL, "strings are not supported");
   else draft_error(d, E0402, NULL, "attribute '%s' is unknown or of the wrong kind", diag_quote(d->im->c, a->name));
   return NULL;
 }
@@ -160,13 +166,15 @@ static bool find_version(Draft *d) {
   if (!found && standard && d->im->m->ir_version < 3) d->version = 1;        /* the first files have no such list */
   else if (!found || d->version < 1) {
     if (standard && tell_once(d->im, "no version"))
-      diag_error(c, E0304, NULL, NULL, "the model does not say which version of the standard operators it means (opset_import)");
+      diag_error(c, E0304, NULL, NULL,
+                 "the model does not say which version of the standard operators it means (opset_import)");
     return !standard;
   }
   if (standard && d->version > NEWEST_OPSET) {
     if (tell_once(d->im, "newer"))
       diag_error(c, E0401, NULL, ctx_printf(c, "export the model with opset %d or older", NEWEST_OPSET),
-                 "the model uses version %d of the standard operators; the newest that dlc knows is %d", d->version, NEWEST_OPSET);
+                 "the model uses version %d of the standard operators; the newest that dlc knows is %d", d->version,
+                 NEWEST_OPSET);
     return false;
   }
   return true;
@@ -178,7 +186,8 @@ static void find_inputs(Draft *d, const OnnxNode *n) {
     const char *name = ctx_intern(im->c, n->in[i]);
     Tensor *t = *name ? scope_find(d->scope, name) : NULL;
     if (*name && !t) {
-      draft_error(d, E0307, NULL, "input '%s' is made by no node and is no input or initializer", diag_quote(im->c, name));
+      draft_error(d, E0307, NULL, "input '%s' is made by no node and is no input or initializer",
+                  diag_quote(im->c, name));
       t = placeholder(im, d->scope, name);
     }
     vec_push(im->c, &d->in, t == im->absent ? NULL : t);
@@ -243,6 +252,7 @@ static const OnnxFunction *find_function(const Draft *d, const OnnxNode *n) {
   return map_get(&d->im->functions, KEY(function_key(d->im->c, d->domain, n->op, n->overload)));
 }
 
+/* The nodes of a graph or of a function's body. Recursion goes over their nesting, which is bounded. */
 static void import_nodes(Import *im, NameScope *s, const OnnxNode *nodes, int n);
 
 static bool check_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
@@ -252,14 +262,14 @@ static bool check_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
       draft_error(d, E0307, NULL, "the function calls itself");
       return false;
     }
-  if (im->calls.n == MOST_CALLS) diag_fail(im->c, E0303, NULL, NULL, "functions call each other more than %d deep", MOST_CALLS);
   if (n->nin > f->nin) draft_error(d, E0403, NULL, "has %d inputs; the function has %d", n->nin, f->nin);
   else if (n->nout > f->nout) draft_error(d, E0403, NULL, "has %d outputs; the function has %d", n->nout, f->nout);
   else return true;
   return false;
 }
 
-/* The value that the body calls inner is what the caller calls name. A value that has the caller's or another name already is copied. */
+/* The value that the body calls inner is what the caller calls name. A value that has the caller's or another name
+ * already is copied. */
 static void return_value(Draft *d, const NameScope *body, const char *inner, const char *name) {
   Import *im = d->im;
   Tensor *t = scope_find(body, ctx_intern(im->c, inner));
@@ -285,7 +295,8 @@ static void import_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
     return;
   }
   NameScope *body = NEW(c, NameScope);
-  *body = (NameScope){.g = d->scope->g, .names = map_new(c), .opsets = f->opsets, .nopsets = f->nopsets, .index = d->index};
+  *body =
+      (NameScope){.g = d->scope->g, .names = map_new(c), .opsets = f->opsets, .nopsets = f->nopsets, .index = d->index};
   body->prefix = ctx_printf(c, "%s/", function_name(c, d->scope, *n->name ? n->name : d->out));
   for (int i = 0; i < f->nin; i++) scope_bind(im, body, f->in[i], i < d->in.n && d->in.v[i] ? d->in.v[i] : im->absent);
   for (int i = 0; i < f->ndefaults; i++)
@@ -302,11 +313,17 @@ static void import_call(Draft *d, const OnnxNode *n, const OnnxFunction *f) {
 /* ---- graphs ---- */
 
 static void import_node(Import *im, NameScope *s, const OnnxNode *n, int index) {
-  Draft d = {.im = im, .scope = s, .domain = strcmp(n->domain, "ai.onnx") ? n->domain : "", .op = n->op, .said = n->op, .nout = n->nout};
+  Draft d = {.im = im,
+             .scope = s,
+             .domain = strcmp(n->domain, "ai.onnx") ? n->domain : "",
+             .op = n->op,
+             .said = n->op,
+             .nout = n->nout};
   d.index = s->index >= 0 ? s->index : index;
   d.name = *s->prefix ? function_name(im->c, s, n->name) : n->name;
   d.out = n->nout && *n->out[0] ? n->out[0] : n->op;
-  if (++im->nodes > im->most_nodes) diag_fail(im->c, E0303, NULL, NULL, "more than %d nodes, functions inlined", im->most_nodes);
+  if (++im->nodes > im->most_nodes)
+    diag_fail(im->c, E0303, NULL, NULL, "more than %d nodes, functions inlined", im->most_nodes);
   import_attrs(&d, n);
   const OnnxFunction *f = find_function(&d, n);
   if (f) import_call(&d, n, f);
@@ -315,12 +332,16 @@ static void import_node(Import *im, NameScope *s, const OnnxNode *n, int index) 
 }
 
 static void import_nodes(Import *im, NameScope *s, const OnnxNode *nodes, int n) {
+  if (im->depth++ == DEEPEST)
+    diag_fail(im->c, E0303, NULL, NULL, "sub-graphs and functions stand more than %d deep inside each other", DEEPEST);
   const int *order = import_order(im, &s->names, nodes, n);
   for (int i = 0; i < n; i++) import_node(im, s, &nodes[order[i]], order[i]);
+  im->depth--;
 }
 
 static void import_initializers(Import *im, NameScope *s, const OnnxGraph *g) {
-  if (g->nsparse) diag_error(im->c, E0405, NULL, NULL, "%d sparse initializers: sparse tensors are not supported", g->nsparse);
+  if (g->nsparse)
+    diag_error(im->c, E0405, NULL, NULL, "%d sparse initializers: sparse tensors are not supported", g->nsparse);
   for (int i = 0; i < g->ninits; i++) {
     const char *name = ctx_intern(im->c, g->inits[i].name);
     if (map_get(&s->names, KEY(name)))
@@ -333,7 +354,8 @@ static void import_outputs(Import *im, NameScope *s, const OnnxGraph *g) {
   for (int i = 0; i < g->nout; i++) {
     const char *name = ctx_intern(im->c, g->out[i].name);
     Tensor *t = scope_find(s, name);
-    if (!t || t == im->absent) diag_error(im->c, E0307, NULL, NULL, "output '%s' is made by no node", diag_quote(im->c, name));
+    if (!t || t == im->absent)
+      diag_error(im->c, E0307, NULL, NULL, "output '%s' is made by no node", diag_quote(im->c, name));
     else vec_push(im->c, &s->g->outputs, t);
   }
 }
@@ -393,11 +415,25 @@ Graph *onnx_import(Ctx *c, const char *path, const OnnxOptions *o) {
   if (m->ir_version < 1) diag_fail(c, E0304, NULL, other, "the model has no format version (ir_version)");
   if (!m->graph->nout) diag_fail(c, E0304, NULL, NULL, "the model has no outputs");
   Import *im = NEW(c, Import);
-  *im = (Import){.c = c, .o = o ? o : &nothing, .m = m, .functions = map_new(c), .dims = map_new(c), .named = map_new(c),
-                 .told = map_new(c), .cursor = map_new(c), .absent = NEW(c, Tensor), .files.model = s};
+  *im = (Import){.c = c,
+                 .o = o ? o : &nothing,
+                 .m = m,
+                 .functions = map_new(c),
+                 .dims = map_new(c),
+                 .named = map_new(c),
+                 .told = map_new(c),
+                 .cursor = map_new(c),
+                 .absent = NEW(c, Tensor),
+                 .files.model = s};
   im->g = graph_new(c, NULL, m->graph->name);
   NameScope *top = NEW(c, NameScope);
-  *top = (NameScope){.g = im->g, .names = map_new(c), .opsets = m->opsets, .nopsets = m->nopsets, .prefix = "", .index = -1, .top = true};
+  *top = (NameScope){.g = im->g,
+                     .names = map_new(c),
+                     .opsets = m->opsets,
+                     .nopsets = m->nopsets,
+                     .prefix = "",
+                     .index = -1,
+                     .top = true};
   collect_functions(im);
   import_inputs(im, top);
   import_initializers(im, top, m->graph);

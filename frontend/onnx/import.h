@@ -1,4 +1,5 @@
-/* import.h - what the files of the importer share: the import under way, scopes of names, a node on its way into the graph. */
+/* import.h - what the files of the importer share: the import under way, scopes of names, a node on its way into the
+ * graph. */
 #ifndef DLC_ONNX_IMPORT_H
 #define DLC_ONNX_IMPORT_H
 
@@ -24,6 +25,7 @@ typedef struct Import {
   VEC(const OnnxFunction *) calls; /* functions being inlined, outermost first */
   Tensor *absent;                  /* what a function's name means when the caller leaves the input out */
   int nodes, most_nodes;           /* in the whole graph, functions inlined; the most that may be */
+  int depth;                       /* sub-graphs and function bodies around the node at hand */
   int64_t params;
 } Import;
 
@@ -52,7 +54,7 @@ typedef struct Draft {
   VEC(Tensor *) in;                /* NULL: absent */
   VEC(OnnxAttr) attrs;
   int nout;
-  Tensor *(*finish)(struct Draft *d, Tensor *out);     /* adds what must follow the node; NULL: nothing. Gives the new first output */
+  Tensor *(*finish)(struct Draft *d, Tensor *out);     /* adds what must follow the node, gives the new first output */
   int64_t arg;                     /* for finish */
   Tensor *tensor;                  /* likewise */
 } Draft;
@@ -60,15 +62,16 @@ typedef struct Draft {
 /* ---- import.c ---- */
 void draft_error(const Draft *d, DiagCode code, const char *hint, const char *fmt, ...) PRINTF_LIKE(4, 5);
 void draft_refuse(const Draft *d, const char *why);          /* E0401, told together with the others */
-Graph *import_subgraph(Import *im, Graph *parent, NameScope *around, const OnnxGraph *from);   /* around: where names are looked up */
+/* around: where names are looked up */
+Graph *import_subgraph(Import *im, Graph *parent, NameScope *around, const OnnxGraph *from);
 Tensor *import_const(Import *im, Graph *g, const char *name, const OnnxTensor *t);
 
-/* ---- order.c: the nodes' numbers so that each stands behind those whose results it needs; E0307 for cycles and values made twice.
- * given: names that exist already ---- */
+/* ---- order.c: the nodes' numbers so that each stands behind those whose results it needs; E0307 for cycles and values
+ * made twice. given: names that exist already ---- */
 const int *import_order(Import *im, const Map *given, const OnnxNode *nodes, int n);
 
 /* ---- attrs.c ---- */
-void import_attrs(Draft *d, const OnnxNode *n);              /* fills d->attrs: references to the call's attributes resolved */
+void import_attrs(Draft *d, const OnnxNode *n); /* fills d->attrs: references to the call's attributes resolved */
 const OnnxAttr *draft_attr(const Draft *d, const char *name);          /* NULL if absent */
 void draft_drop(Draft *d, const char *name);
 void draft_set(Draft *d, OnnxAttr a);                        /* replaces or adds */
@@ -79,6 +82,6 @@ void import_set_attrs(Draft *d, Node *n);
 bool import_upgrade(Draft *d);                               /* to the newest form; false after an error */
 
 /* ---- inputs.c ---- */
-void import_inputs(Import *im, NameScope *top);                  /* the model's inputs, their dimensions fixed as the options say */
+void import_inputs(Import *im, NameScope *top); /* the model's inputs, their dimensions fixed as the options say */
 
 #endif

@@ -1,4 +1,5 @@
-/* inputs.c - the model's inputs and their dimensions: numbers, named symbols, and what the user fixes with --dim and --shape. */
+/* inputs.c - the model's inputs and their dimensions: numbers, named symbols, and what the user fixes with --dim and
+ * --shape. */
 #include "import.h"
 
 #include <stdlib.h>
@@ -48,11 +49,14 @@ static int parse_shape(Import *im, const ShapeOption *o, int64_t *dims) {
   int n = 0;
   for (const char *p = o->dims; *p; n++) {
     char *end;
-    if (n == MAX_RANK) diag_fail(im->c, E0202, NULL, NULL, "--shape %s: the largest rank is %d", diag_quote(im->c, o->input), MAX_RANK);
+    if (n == MAX_RANK)
+      diag_fail(im->c, E0202, NULL, NULL, "--shape %s: the largest rank is %d", diag_quote(im->c, o->input), MAX_RANK);
     dims[n] = *p == '?' ? -1 : strtoll(p, &end, 10);
     if (*p == '?') end = (char *)p + 1;
-    if (end == p || (*end && *end != 'x' && *end != ',') || (*p != '?' && (*p < '0' || *p > '9' || dims[n] >= (int64_t)1 << 40)))
-      diag_fail(im->c, E0202, NULL, "--shape x=1x3x224x224", "--shape %s: '%s' is no shape", diag_quote(im->c, o->input), diag_quote(im->c, o->dims));
+    if (end == p || (*end && *end != 'x' && *end != ',') ||
+        (*p != '?' && (*p < '0' || *p > '9' || dims[n] >= (int64_t)1 << 40)))
+      diag_fail(im->c, E0202, NULL, "--shape x=1x3x224x224", "--shape %s: '%s' is no shape",
+                diag_quote(im->c, o->input), diag_quote(im->c, o->dims));
     p = *end ? end + 1 : end;
   }
   return n;
@@ -65,20 +69,21 @@ static void apply_shape(Import *im, const OnnxValue *v, const ShapeOption *o) {
   int n = parse_shape(im, o, dims);
   if (!v->has_shape) return;
   if (n != v->ndims)
-    diag_fail(c, E0202, NULL, NULL, "--shape %s has %d dimensions, the model's input has %d", diag_quote(c, o->input), n, v->ndims);
+    diag_fail(c, E0202, NULL, NULL, "--shape %s has %d dimensions, the model's input has %d", diag_quote(c, o->input),
+              n, v->ndims);
   for (int i = 0; i < n; i++) {
     const OnnxDim *d = &v->dims[i];
     if (dims[i] < 0) continue;
     if (d->value >= 0 && d->value != dims[i])
-      diag_fail(c, E0202, NULL, NULL, "--shape %s: dimension %d is %lld in the model, not %lld", diag_quote(c, o->input), i,
-                (long long)d->value, (long long)dims[i]);
+      diag_fail(c, E0202, NULL, NULL, "--shape %s: dimension %d is %lld in the model, not %lld",
+                diag_quote(c, o->input), i, (long long)d->value, (long long)dims[i]);
     if (d->value >= 0 || !*d->param) continue;
     const char *name = ctx_intern(c, d->param);
     const DimBound *b = bound_of(im, name);
     Expr *known = map_get(&im->dims, KEY(name)), *e = ex_int(c, dims[i]);
     if ((known && known != e) || (b && (dims[i] < b->min || dims[i] > b->max)))
-      diag_fail(c, E0202, NULL, NULL, "--shape %s: dimension '%s' is given %lld and something else", diag_quote(c, o->input),
-                diag_quote(c, name), (long long)dims[i]);
+      diag_fail(c, E0202, NULL, NULL, "--shape %s: dimension '%s' is given %lld and something else",
+                diag_quote(c, o->input), diag_quote(c, name), (long long)dims[i]);
     map_set(&im->dims, KEY(name), e);
   }
 }
@@ -101,11 +106,14 @@ static bool check_input(Import *im, const OnnxValue *v) {
   else if (!v->elem) diag_error(c, E0304, NULL, NULL, "input '%s' has no element type", name);
   else if (dtype_from_onnx(v->elem) == DT_NONE)
     diag_error(c, E0404, NULL, NULL, "input '%s': element type %s is not supported", name, onnx_type_name(c, v->elem));
-  else if (v->ndims > MAX_RANK) diag_error(c, E0303, NULL, NULL, "input '%s' has rank %d; the most is %d", name, v->ndims, MAX_RANK);
+  else if (v->ndims > MAX_RANK)
+    diag_error(c, E0303, NULL, NULL, "input '%s' has rank %d; the most is %d", name, v->ndims, MAX_RANK);
   else if (!v->has_shape && !shape_of(im, v->name))
-    diag_error(c, E0413, NULL, ctx_printf(c, "give its shape: --shape %s=...", name), "input '%s' has no shape in the model", name);
+    diag_error(c, E0413, NULL, ctx_printf(c, "give its shape: --shape %s=...", name),
+               "input '%s' has no shape in the model", name);
   for (int i = 0; i < v->ndims; i++)
-    if (v->dims[i].value < -1) diag_error(c, E0304, NULL, NULL, "input '%s' has the dimension %lld", name, (long long)v->dims[i].value);
+    if (v->dims[i].value < -1)
+      diag_error(c, E0304, NULL, NULL, "input '%s' has the dimension %lld", name, (long long)v->dims[i].value);
   return ctx_diags(c)->list.n == errors;
 }
 
@@ -121,7 +129,8 @@ static void check_size(Import *im, const Tensor *t) {
   if (!tensor_dims(t, dims)) return;
   for (int i = 0; i < t->rank; i++)
     if (!mul_ok(bytes, MAX(dims[i], 1), &bytes) || bytes > (int64_t)1 << 46) {
-      diag_error(im->c, E0308, NULL, NULL, "input '%s' %s: the size overflows", diag_quote(im->c, t->name), tensor_type_text(im->c, t));
+      diag_error(im->c, E0308, NULL, NULL, "input '%s' %s: the size overflows", diag_quote(im->c, t->name),
+                 tensor_type_text(im->c, t));
       return;
     }
 }
@@ -153,8 +162,10 @@ static void check_options(Import *im) {
     const char *name = im->o->dims[i].name;
     if (map_get(&im->dims, KEY(ctx_intern(c, name)))) continue;
     Str s = str_new(c);
-    for (int k = 0; k < im->dims.entries.n; k++) str_add(&s, "%s %s", k ? "," : "", diag_quote(c, (const char *)(uintptr_t)im->dims.entries.v[k].key));
-    diag_error(c, E0202, NULL, im->dims.entries.n ? ctx_printf(c, "it has%s", s.s) : NULL, "--dim %s: the model has no such dimension", diag_quote(c, name));
+    for (int k = 0; k < im->dims.entries.n; k++)
+      str_add(&s, "%s %s", k ? "," : "", diag_quote(c, (const char *)(uintptr_t)im->dims.entries.v[k].key));
+    diag_error(c, E0202, NULL, im->dims.entries.n ? ctx_printf(c, "it has%s", s.s) : NULL,
+               "--dim %s: the model has no such dimension", diag_quote(c, name));
   }
   for (int i = 0; i < im->o->nshapes; i++) {
     const char *name = im->o->shapes[i].input;
@@ -164,7 +175,9 @@ static void check_options(Import *im) {
       str_add(&s, "%s %s", k ? "," : "", diag_quote(c, im->g->inputs.v[k]->name));
       found |= !strcmp(im->g->inputs.v[k]->name, name);
     }
-    if (!found) diag_error(c, E0202, NULL, ctx_printf(c, "it has%s", s.s), "--shape %s: the model has no such input", diag_quote(c, name));
+    if (!found)
+      diag_error(c, E0202, NULL, ctx_printf(c, "it has%s", s.s), "--shape %s: the model has no such input",
+                 diag_quote(c, name));
   }
 }
 
@@ -179,7 +192,8 @@ void import_inputs(Import *im, NameScope *top) {
   for (int i = 0; i < g->nin; i++) {
     const char *name = ctx_intern(im->c, g->in[i].name);
     if (is_initializer(g, &names, im->c, name)) continue;
-    if (map_get(&top->names, KEY(name))) diag_error(im->c, E0307, NULL, NULL, "input '%s' stands twice", diag_quote(im->c, name));
+    if (map_get(&top->names, KEY(name)))
+      diag_error(im->c, E0307, NULL, NULL, "input '%s' stands twice", diag_quote(im->c, name));
     else add_input(im, top, &g->in[i]);
   }
   check_options(im);

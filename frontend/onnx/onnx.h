@@ -1,8 +1,9 @@
 /* onnx.h - ONNX files: a model becomes a Graph, a stored tensor becomes an array.
  *
- * A file is mapped, its wire format checked (scan.h), then read. Older operator versions are rewritten to the one form that
- * the IR knows (onnx_upgrade.def), functions are inlined, attributes and operand counts are checked against the operators'
- * rows. All problems of a model are reported in one run. Weights stay in the mapped file where they are aligned.
+ * A file is mapped, its wire format checked (scan.h), then read. Older operator versions are rewritten to the one form
+ * that the IR knows (onnx_upgrade.def), functions are inlined, attributes and operand counts are checked against the
+ * operators' rows. All problems of a model are reported in one run. Weights stay in the mapped file where they are
+ * aligned.
  */
 #ifndef DLC_ONNX_H
 #define DLC_ONNX_H
@@ -28,8 +29,9 @@ typedef struct OnnxOptions {       /* NULL: nothing is fixed */
   OnnxInfo *info;                  /* filled in; may be NULL */
 } OnnxOptions;
 
-/* The model at path ("-": standard input). Unwinds with E03xx (malformed), E04xx (unsupported), E0501 (not readable), E0202 (a
- * dimension or shape option that does not fit). The file stays mapped until the context ends: constants point into it. */
+/* The model at path ("-": standard input). Unwinds with E03xx (malformed), E04xx (unsupported), E0501 (not readable),
+ * E0202 (a dimension or shape option that does not fit). The file stays mapped until the context ends: constants point
+ * into it. */
 Graph *onnx_import(Ctx *c, const char *path, const OnnxOptions *o);
 
 typedef struct OnnxArray {

@@ -1,7 +1,7 @@
 /* onnx_model.h - a model as read: ONNX's messages as plain structs, and what the parts of the importer share.
  *
- * Strings and lists point into what the reader unpacked, which lives until the import is over; what stays is interned or copied.
- * Counts fit an int: the scan bounds them. */
+ * Strings and lists point into what the reader unpacked, which lives until the import is over; what stays is interned
+ * or copied. Counts fit an int: the scan bounds them. */
 #ifndef DLC_ONNX_MODEL_H
 #define DLC_ONNX_MODEL_H
 
@@ -45,7 +45,7 @@ typedef struct OnnxNode {
   const OnnxAttr *attrs; int nattr;
 } OnnxNode;
 
-typedef struct OnnxDim { int64_t value; const char *param; } OnnxDim;          /* value < 0: unknown; param "" = no name */
+typedef struct OnnxDim { int64_t value; const char *param; } OnnxDim;      /* value < 0: unknown; param "" = no name */
 
 typedef struct OnnxValue {         /* a graph's input or output */
   const char *name;
@@ -90,10 +90,12 @@ void onnx_model_release(OnnxModel *m);       /* its strings and lists are gone *
 /* ---- tensor.c: the elements of a stored tensor ---- */
 typedef struct OnnxFiles { const Source *model; VEC(Source *) external; } OnnxFiles;   /* external: by path */
 const char *onnx_type_name(Ctx *c, int code);                /* "float16" */
-/* dtype, dims and aligned bytes; name for messages. E0303 rank, E0304 dims, E0305 data, E0306 external, E0308 size, E0404 type. */
+/* dtype, dims and aligned bytes; name for messages. E0303 rank, E0304 dims, E0305 data, E0306 external, E0308 size,
+ * E0404 type. */
 OnnxArray onnx_tensor_data(OnnxFiles *f, const OnnxTensor *t, const char *name);
 
 /* ---- external.c ---- */
-const uint8_t *onnx_external_data(OnnxFiles *f, const OnnxTensor *t, const char *label, size_t bytes, const Source **from);
+const uint8_t *onnx_external_data(OnnxFiles *f, const OnnxTensor *t, const char *label, size_t bytes,
+                                  const Source **from);
 
 #endif

@@ -1,7 +1,8 @@
 /* order.c - nodes in an order in which they can be made.
  *
- * A node needs its inputs and whatever its sub-graphs take from outside. Depth first over needs with a stack of our own, in
- * the file's order, so that a sorted file stays as it is. Recursion goes over the nesting of sub-graphs only. */
+ * A node needs its inputs and whatever its sub-graphs take from outside. Depth first over needs with a stack of our
+ * own, in the file's order, so that a sorted file stays as it is. Recursion goes over the nesting of sub-graphs only.
+ */
 #include "import.h"
 
 typedef struct Inner {             /* names that a sub-graph makes itself */
@@ -48,7 +49,14 @@ static void add_subgraphs(Ctx *c, const OnnxNode *n, const Inner *around, Names 
 
 enum { FRESH, OPEN, DONE };
 typedef struct { Names needs; int next; int state; } Visit;
-typedef struct { Import *im; const OnnxNode *nodes; int n; Map made; Visit *visits; int *stack, depth, *order, norder; } Sort;
+typedef struct {
+  Import *im;
+  const OnnxNode *nodes;
+  int n;
+  Map made;
+  Visit *visits;
+  int *stack, depth, *order, norder;
+} Sort;
 
 static const char *node_text(Ctx *c, const OnnxNode *nodes, int i) {
   const char *name = *nodes[i].name ? ctx_printf(c, " '%s'", diag_quote(c, nodes[i].name)) : "";
@@ -65,8 +73,8 @@ static void note_outputs(Sort *s, const Map *given, int i) {
       diag_error(c, E0307, NULL, NULL, "value '%s' is made twice, by %s and by %s", diag_quote(c, name),
                  node_text(c, s->nodes, (int)other - 1), node_text(c, s->nodes, i));
     else if (map_get(given, KEY(name)))
-      diag_error(c, E0307, NULL, NULL, "value '%s' is made by %s, but it is an input or initializer already", diag_quote(c, name),
-                 node_text(c, s->nodes, i));
+      diag_error(c, E0307, NULL, NULL, "value '%s' is made by %s, but it is an input or initializer already",
+                 diag_quote(c, name), node_text(c, s->nodes, i));
     else map_set(&s->made, KEY(name), (void *)(intptr_t)(i + 1));
   }
 }

@@ -17,7 +17,8 @@ static bool is_bulk(const ProtobufCMessageDescriptor *d, const char *field) {
 }
 
 static WireField wire_field(Ctx *c, Map *made, const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f) {
-  WireField w = {.name = f->name, .number = f->id, .repeated = f->label == PROTOBUF_C_LABEL_REPEATED, .bulk = is_bulk(d, f->name)};
+  WireField w = {
+      .name = f->name, .number = f->id, .repeated = f->label == PROTOBUF_C_LABEL_REPEATED, .bulk = is_bulk(d, f->name)};
   w.type = WIRE_LENGTH;
   switch (f->type) {
     case PROTOBUF_C_TYPE_MESSAGE:
@@ -84,7 +85,8 @@ static OnnxBytes elements(const Reader *r, const Onnx__TensorProto *p, int field
   for (size_t i = 0; i < p->n_piece; i++) {
     uint64_t place[2];
     if (p->piece[i].data[0] != field) continue;
-    if (found.n) source_fail(r->s, E0305, NULL, "tensor '%s': its data stands in several pieces", diag_quote(r->c, text(p->name)));
+    if (found.n)
+      source_fail(r->s, E0305, NULL, "tensor '%s': its data stands in several pieces", diag_quote(r->c, text(p->name)));
     memcpy(place, p->piece[i].data + 1, sizeof place);
     found = (OnnxBytes){r->s->bytes + place[0], (size_t)place[1]};
   }
@@ -102,7 +104,8 @@ static void read_tensor(const Reader *r, const Onnx__TensorProto *p, OnnxTensor 
   t->type = p->data_type;
   t->dims = p->dims;
   t->ndims = count(r, p->n_dims);
-  t->raw = elements(r, p, 9, p->has_raw_data ? bytes_of(p->raw_data).bytes : NULL, p->has_raw_data ? p->raw_data.len : 0);
+  t->raw =
+      elements(r, p, 9, p->has_raw_data ? bytes_of(p->raw_data).bytes : NULL, p->has_raw_data ? p->raw_data.len : 0);
   t->floats = elements(r, p, 4, p->float_data, p->n_float_data * sizeof(float));
   t->doubles = elements(r, p, 10, p->double_data, p->n_double_data * sizeof(double));
   t->ints32 = p->int32_data, t->nints32 = p->n_int32_data;

@@ -1,7 +1,7 @@
 /* scan.c - see scan.h. One loop over the bytes with a stack of the messages that are open.
  *
- * In the image a message's length is written with as many bytes as in the file (varints may be padded), so that it can be
- * filled in when the message ends; what is cut out only makes it smaller. */
+ * In the image a message's length is written with as many bytes as in the file (varints may be padded), so that it can
+ * be filled in when the message ends; what is cut out only makes it smaller. */
 #include "scan.h"
 
 #include <stdlib.h>
@@ -43,11 +43,13 @@ static _Noreturn void fail_short(Scan *s, const WireField *f, uint32_t number, u
   uint64_t left = s->size - s->pos;
   if (want > left)
     source_fail(s->src, E0301,
-              ctx_printf(s->c, "the file was cut short or damaged; expected size is at least %llu bytes", (unsigned long long)(s->pos + want)),
-              "truncated at byte %zu: %s wants %llu bytes, %llu are left", s->size, field_text(s, f, number),
-              (unsigned long long)want, (unsigned long long)left);
+                ctx_printf(s->c, "the file was cut short or damaged; expected size is at least %llu bytes",
+                           (unsigned long long)(s->pos + want)),
+                "truncated at byte %zu: %s wants %llu bytes, %llu are left", s->size, field_text(s, f, number),
+                (unsigned long long)want, (unsigned long long)left);
   source_fail(s->src, E0301, NULL, "corrupt at byte %zu: %s wants %llu bytes, %llu are left in its %s", s->pos,
-            field_text(s, f, number), (unsigned long long)want, (unsigned long long)(top(s)->end - s->pos), top(s)->message->name);
+              field_text(s, f, number), (unsigned long long)want, (unsigned long long)(top(s)->end - s->pos),
+              top(s)->message->name);
 }
 
 /* A varint of at most `longest` bytes at *at, which moves behind it. */
@@ -66,7 +68,8 @@ static uint64_t read_varint(Scan *s, size_t *at, size_t end, int longest, const 
       return v;
     }
   }
-  source_fail(s->src, E0301, NULL, "corrupt at byte %zu: %s is longer than %d bytes", *at, field_text(s, f, number), longest);
+  source_fail(s->src, E0301, NULL, "corrupt at byte %zu: %s is longer than %d bytes", *at, field_text(s, f, number),
+              longest);
 }
 
 static void put(Scan *s, const void *from, size_t n) {
@@ -90,13 +93,14 @@ static int find_field(const WireMessage *m, uint32_t number) {
 static void spend(Scan *s, uint64_t cost) {
   s->cost += cost;
   if (s->cost > s->budget)
-    source_fail(s->src, E0303, NULL, "too many parts: by byte %zu of %zu they take more than %llu MiB of memory", s->pos, s->size,
-              (unsigned long long)(s->budget >> 20));
+    source_fail(s->src, E0303, NULL, "too many parts: by byte %zu of %zu they take more than %llu MiB of memory",
+                s->pos, s->size, (unsigned long long)(s->budget >> 20));
 }
 
 static void open_message(Scan *s, const WireMessage *m, const WireField *via, size_t end, int width) {
   if (s->depth == WIRE_DEPTH)
-    source_fail(s->src, E0303, NULL, "nested too deeply: at byte %zu stand more than %d messages inside each other", s->pos, WIRE_DEPTH);
+    source_fail(s->src, E0303, NULL, "nested too deeply: at byte %zu stand more than %d messages inside each other",
+                s->pos, WIRE_DEPTH);
   spend(s, m->cost);
   s->stack[s->depth++] = (Frame){.message = m, .via = via, .end = end, .length_at = s->nout, .width = width};
   s->nout += (size_t)width;
@@ -124,7 +128,8 @@ static void check_packed(Scan *s, const WireField *f, size_t end) {
   if (f->type == WIRE_VARINT) {
     for (size_t at = s->pos; at < end;) read_varint(s, &at, end, VARINT_LONGEST, f, f->number);
   } else if (n % item) {
-    source_fail(s->src, E0301, NULL, "corrupt at byte %zu: field %s (%u) has %zu bytes, no multiple of %zu", s->pos, f->name, f->number, n, item);
+    source_fail(s->src, E0301, NULL, "corrupt at byte %zu: field %s (%u) has %zu bytes, no multiple of %zu", s->pos,
+                f->name, f->number, n, item);
   }
 }
 
@@ -189,8 +194,8 @@ static void scan_field(Scan *s) {
   const WireField *f = i < 0 ? NULL : &top(s)->message->fields[i];
   bool packed = f && f->kind == WIRE_NUMBER && f->repeated && type == WIRE_LENGTH;
   if (f && type != f->type && !packed)
-    source_fail(s->src, E0301, NULL, "corrupt at byte %zu: field %s (%u) of %s has wire type %u, not %u", at, f->name, number,
-              top(s)->message->name, (unsigned)type, (unsigned)f->type);
+    source_fail(s->src, E0301, NULL, "corrupt at byte %zu: field %s (%u) of %s has wire type %u, not %u", at, f->name,
+                number, top(s)->message->name, (unsigned)type, (unsigned)f->type);
   if (f) check_once(s, i, at);
   if (type == WIRE_LENGTH) scan_length(s, f, number);
   else scan_number(s, f, number, type);

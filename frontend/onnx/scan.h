@@ -1,9 +1,9 @@
 /* scan.h - a bounded look at protobuf bytes before protobuf-c gets any of them.
  *
- * protobuf-c recurses as deep as a file tells it to and allocates a hundred times a file's size for many tiny messages, so
- * nothing that has not passed here may reach it. The scan is iterative and linear. It also prepares what protobuf-c will read:
- * a copy of the bytes without the fields that the schema does not declare, and with every large piece of tensor data replaced
- * by a note of where in the file it lies, so that weights are never copied through protobuf-c.
+ * protobuf-c recurses as deep as a file tells it to and allocates a hundred times a file's size for many tiny messages,
+ * so nothing that has not passed here may reach it. The scan is iterative and linear. It also prepares what protobuf-c
+ * will read: a copy of the bytes without the fields that the schema does not declare, and with every large piece of
+ * tensor data replaced by a note of where in the file it lies, so that weights are never copied through protobuf-c.
  */
 #ifndef DLC_ONNX_SCAN_H
 #define DLC_ONNX_SCAN_H
@@ -31,12 +31,13 @@ struct WireMessage {
   WireField *fields;               /* by rising number; at most 32 */
 };
 
-enum { WIRE_DEPTH = 64, WIRE_BULK = 64, WIRE_PIECE = 15, WIRE_PIECE_BYTES = 17 };   /* PIECE: see TensorProto in onnx.proto */
+enum { WIRE_DEPTH = 64, WIRE_BULK = 64, WIRE_PIECE = 15, WIRE_PIECE_BYTES = 17 };      /* PIECE: see onnx.proto */
 
 typedef struct { uint8_t *bytes; size_t size; } WireImage;
 
-/* Checks the file as one message of kind root and makes its image, which is never longer. Errors, all with the offset: E0301 broken
- * wire format, E0303 too deep or too many parts, E0304 a field that may stand once stands twice, or a zero byte in text. */
+/* Checks the file as one message of kind root and makes its image, which is never longer. Errors, all with the offset:
+ * E0301 broken wire format, E0303 too deep or too many parts, E0304 a field that may stand once stands twice, or a zero
+ * byte in text. */
 WireImage *wire_scan(const Source *src, const WireMessage *root);
 void wire_image_free(WireImage *image);      /* early; otherwise it goes with the context */
 

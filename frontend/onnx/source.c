@@ -108,21 +108,28 @@ void source_sha256(const Source *s, char hex[65]) {
 
 typedef struct { int at, n; const char *magic, *what, *hint; } Magic;
 static const Magic magics[] = {
-  {0, 4, "PK\3\4", "a zip archive (a PyTorch checkpoint, an .npz or a packed download)", "export the model to ONNX, or unpack it"},
-  {0, 2, "\x1f\x8b", "gzip-compressed", "unpack it with gunzip"},
-  {0, 4, "\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it with unzstd"},
-  {0, 6, "\xfd" "7zXZ\0", "xz-compressed", "unpack it with unxz"},
-  {0, 3, "BZh", "bzip2-compressed", "unpack it with bunzip2"},
-  {257, 5, "ustar", "a tar archive", "unpack it with tar -xf"},
-  {4, 6, "\0\0\0\0{\"", "a safetensors file: weights without a graph", "export the model to ONNX"},
-  {0, 4, "GGUF", "a GGUF file", "export the model to ONNX"},
-  {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", "export the model to ONNX"},
-  {4, 4, "TFL3", "a TensorFlow Lite model", "export the model to ONNX"},
-  {4, 4, "ORTM", "a model in ONNX Runtime's own format", "use the .onnx file that it was made from"},
-  {0, 6, "\x93NUMPY", "a NumPy array", NULL},
-  {0, 4, "\x7f" "ELF", "a compiled program or library", NULL},
-  {0, 8, "\x89PNG\r\n\x1a\n", "a PNG image", NULL},
-  {0, 1, "{", "JSON text", NULL},
+    {0, 4, "PK\3\4", "a zip archive (a PyTorch checkpoint, an .npz or a packed download)",
+     "export the model to ONNX, or unpack it"},
+    {0, 2, "\x1f\x8b", "gzip-compressed", "unpack it with gunzip"},
+    {0, 4, "\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it with unzstd"},
+    {0, 6,
+     "\xfd"
+     "7zXZ\0",
+     "xz-compressed", "unpack it with unxz"},
+    {0, 3, "BZh", "bzip2-compressed", "unpack it with bunzip2"},
+    {257, 5, "ustar", "a tar archive", "unpack it with tar -xf"},
+    {4, 6, "\0\0\0\0{\"", "a safetensors file: weights without a graph", "export the model to ONNX"},
+    {0, 4, "GGUF", "a GGUF file", "export the model to ONNX"},
+    {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", "export the model to ONNX"},
+    {4, 4, "TFL3", "a TensorFlow Lite model", "export the model to ONNX"},
+    {4, 4, "ORTM", "a model in ONNX Runtime's own format", "use the .onnx file that it was made from"},
+    {0, 6, "\x93NUMPY", "a NumPy array", NULL},
+    {0, 4,
+     "\x7f"
+     "ELF",
+     "a compiled program or library", NULL},
+    {0, 8, "\x89PNG\r\n\x1a\n", "a PNG image", NULL},
+    {0, 1, "{", "JSON text", NULL},
 };
 
 static bool starts_with_letters(const uint8_t *p, size_t n, const char *word) {   /* any case */
@@ -159,8 +166,10 @@ void source_check_magic(const Source *s) {
   const uint8_t *p = s->bytes;
   size_t n = s->size;
   while (n && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++, n--;
-  if (starts_with_letters(p, n, "<!doctype") || starts_with_letters(p, n, "<html") || starts_with_letters(p, n, "<?xml"))
-    source_fail(s, E0302, "download the file itself, not the page that shows it", "this is a web page, not %s", wanted(s));
+  if (starts_with_letters(p, n, "<!doctype") || starts_with_letters(p, n, "<html") ||
+      starts_with_letters(p, n, "<?xml"))
+    source_fail(s, E0302, "download the file itself, not the page that shows it", "this is a web page, not %s",
+                wanted(s));
   for (int i = 0; i < COUNT(magics); i++) {
     const Magic *m = &magics[i];
     if (s->size >= (size_t)(m->at + m->n) && !memcmp(s->bytes + m->at, m->magic, (size_t)m->n))

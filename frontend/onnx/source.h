@@ -15,7 +15,7 @@ typedef struct Source {
 } Source;
 
 Source *source_open(Ctx *c, const char *path, bool data);              /* "-": standard input; E0501 */
-Source *source_map(Ctx *c, int fd, const char *path, size_t size);     /* a regular file's first size bytes; closes fd */
+Source *source_map(Ctx *c, int fd, const char *path, size_t size); /* a regular file's first size bytes; closes fd */
 void source_check_magic(const Source *s);                    /* E0302 if the first bytes are those of something else */
 void source_sha256(const Source *s, char hex[65]);
 void source_release(const Source *s, const void *from, size_t bytes);  /* not needed soon: the pages may go */

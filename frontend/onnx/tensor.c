@@ -1,19 +1,29 @@
-/* tensor.c - the elements of a stored tensor, wherever and however the writer put them: raw bytes, a typed list, a file beside the
- * model. Bytes that are aligned in a mapped file stay there; the rest is copied once. */
+/* tensor.c - the elements of a stored tensor, wherever and however the writer put them: raw bytes, a typed list, a file
+ * beside the model. Bytes that are aligned in a mapped file stay there; the rest is copied once. */
 #include "onnx_model.h"
 
 #include <stdlib.h>
 
 const char *onnx_type_name(Ctx *c, int code) {
   static const char *const names[] = {
-    "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "double", "uint32",
-    "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4",
-    "float4e2m1", "float8e8m0", "uint2", "int2", "float6e2m3", "float6e3m2",
+      "undefined",      "float",      "uint8",          "int8",       "uint16",     "int16",
+      "int32",          "int64",      "string",         "bool",       "float16",    "double",
+      "uint32",         "uint64",     "complex64",      "complex128", "bfloat16",   "float8e4m3fn",
+      "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4",      "int4",       "float4e2m1",
+      "float8e8m0",     "uint2",      "int2",           "float6e2m3", "float6e3m2",
   };
   return code >= 0 && code < COUNT(names) ? names[code] : ctx_printf(c, "number %d", code);
 }
 
-typedef struct { OnnxFiles *files; const Source *s; Ctx *c; const OnnxTensor *t; const char *name; OnnxArray *a; int64_t count; } Load;
+typedef struct {
+  OnnxFiles *files;
+  const Source *s;
+  Ctx *c;
+  const OnnxTensor *t;
+  const char *name;
+  OnnxArray *a;
+  int64_t count;
+} Load;
 
 /* "tensor 'w' f32[2,3]" */
 static const char *label(const Load *l) {
@@ -30,9 +40,11 @@ static void load_type(Load *l) {
   OnnxArray *a = l->a;
   a->dtype = dtype_from_onnx(l->t->type);
   if (l->t->type == 0) source_fail(l->s, E0304, NULL, "%s has no element type", label(l));
-  if (a->dtype == DT_NONE) source_fail(l->s, E0404, NULL, "%s: element type %s is not supported", label(l), onnx_type_name(l->c, l->t->type));
+  if (a->dtype == DT_NONE)
+    source_fail(l->s, E0404, NULL, "%s: element type %s is not supported", label(l), onnx_type_name(l->c, l->t->type));
   if (l->t->segment) source_fail(l->s, E0405, NULL, "%s is stored in segments, which dlc does not read", label(l));
-  if (l->t->ndims > MAX_RANK) source_fail(l->s, E0303, NULL, "%s has rank %d; the most is %d", label(l), l->t->ndims, MAX_RANK);
+  if (l->t->ndims > MAX_RANK)
+    source_fail(l->s, E0303, NULL, "%s has rank %d; the most is %d", label(l), l->t->ndims, MAX_RANK);
 }
 
 static void load_shape(Load *l) {
@@ -74,7 +86,8 @@ static void take(Load *l, const Source *s, const uint8_t *p) {
 }
 
 static void check_amount(const Load *l, const char *field, size_t has, size_t wants, const char *unit) {
-  if (has != wants) source_fail(l->s, E0305, NULL, "%s: %s has %zu %s, %zu are needed", label(l), field, has, unit, wants);
+  if (has != wants)
+    source_fail(l->s, E0305, NULL, "%s: %s has %zu %s, %zu are needed", label(l), field, has, unit, wants);
 }
 
 /* int32_data also holds all that is narrower, two-byte floats as their bits. */

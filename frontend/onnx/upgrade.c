@@ -1,8 +1,8 @@
 /* upgrade.c - nodes of older operator sets in the newest form: the table is onnx_upgrade.def, its actions are here.
  *
- * An action changes the draft: attributes, inputs, the operator's name. What cannot be said in one node is built around it.
- * Where an action must know an input's rank or type, the shapes of the nodes so far are inferred on trial; what is wrong
- * with them is told later, by simplify. */
+ * An action changes the draft: attributes, inputs, the operator's name. What cannot be said in one node is built around
+ * it. Where an action must know an input's rank or type, the shapes of the nodes so far are inferred on trial; what is
+ * wrong with them is told later, by simplify. */
 #include "import.h"
 
 #include <ctype.h>
@@ -75,7 +75,8 @@ static void set_input(Draft *d, int i, Tensor *t) {
 
 static bool unknown_rank(Draft *d, const Tensor *t) {
   if (!ctx_diags(d->im->c)->list.n && !d->im->refused.n)
-    draft_error(d, E0413, NULL, "the rank of '%s' must be known to translate this older form of %s", diag_quote(d->im->c, t->name), d->said);
+    draft_error(d, E0413, NULL, "the rank of '%s' must be known to translate this older form of %s",
+                diag_quote(d->im->c, t->name), d->said);
   return false;
 }
 
@@ -83,10 +84,13 @@ static bool unknown_rank(Draft *d, const Tensor *t) {
 
 static Tensor *make_const(Draft *d, const char *suffix, DType t, int rank, int64_t n, const void *bytes) {
   Ctx *c = d->im->c;
-  return graph_const(d->scope->g, ctx_printf(c, "%.160s.%s", d->out, suffix), t, &n, rank, ctx_copy(c, bytes, (size_t)n * (size_t)dtype_bytes(t)));
+  return graph_const(d->scope->g, ctx_printf(c, "%.160s.%s", d->out, suffix), t, &n, rank,
+                     ctx_copy(c, bytes, (size_t)n * (size_t)dtype_bytes(t)));
 }
 
-static Tensor *make_ints(Draft *d, const char *suffix, const int64_t *v, int n) { return make_const(d, suffix, DT_I64, 1, n, v); }
+static Tensor *make_ints(Draft *d, const char *suffix, const int64_t *v, int n) {
+  return make_const(d, suffix, DT_I64, 1, n, v);
+}
 
 static Tensor *make_node(Draft *d, const char *op, Tensor *a, Tensor *b) {
   Node *n = graph_node(d->scope->g, op_find(d->im->c, "", op), d->name, (Tensor *[]){a, b}, b ? 2 : 1, 1);
@@ -94,7 +98,9 @@ static Tensor *make_node(Draft *d, const char *op, Tensor *a, Tensor *b) {
   return n->out[0];
 }
 
-static void set_int(Draft *d, const char *name, int64_t v) { draft_set(d, (OnnxAttr){.name = name, .ref = "", .type = ONNX_INT, .i = v}); }
+static void set_int(Draft *d, const char *name, int64_t v) {
+  draft_set(d, (OnnxAttr){.name = name, .ref = "", .type = ONNX_INT, .i = v});
+}
 
 static void set_string(Draft *d, const char *name, const char *v) {
   draft_set(d, (OnnxAttr){.name = name, .ref = "", .type = ONNX_STRING, .s = {(const uint8_t *)v, strlen(v)}});
@@ -126,7 +132,8 @@ static bool up_set(Draft *d, const char *arg) {
     if (draft_attr(d, word)) continue;
     const char *name = ctx_intern(d->im->c, word);
     if (*kind == 'i') set_int(d, name, strtoll(value, NULL, 10));
-    else if (*kind == 'f') draft_set(d, (OnnxAttr){.name = name, .ref = "", .type = ONNX_FLOAT, .f = strtof(value, NULL)});
+    else if (*kind == 'f')
+      draft_set(d, (OnnxAttr){.name = name, .ref = "", .type = ONNX_FLOAT, .f = strtof(value, NULL)});
     else set_string(d, name, ctx_intern(d->im->c, value));
   }
   return true;
@@ -219,8 +226,8 @@ static Tensor *input_of_attr(Draft *d, const OnnxAttr *a, const char *kind) {
   return a->type == ONNX_INTS ? make_ints(d, a->name, a->ints, a->n) : NULL;
 }
 
-/* "name@position[:kind] ...". The kind of input: a list of i64 (the default); axes: the same, absent where it is empty; scalar: one
- * i64; like: one element of the first input's type. */
+/* "name@position[:kind] ...". The kind of input: a list of i64 (the default); axes: the same, absent where it is empty;
+ * scalar: one i64; like: one element of the first input's type. */
 static bool up_input(Draft *d, const char *arg) {
   char word[64];
   while (next_word(&arg, word, sizeof word)) {
@@ -255,7 +262,8 @@ static bool align(Draft *d, int i, int64_t axis, int rank) {
   int64_t axes[MAX_RANK], ones = rank - axis - rank_of(d, b);
   if (b->rank < 0) return unknown_rank(d, b);
   if (axis < 0 || ones < 0) {
-    draft_error(d, E0411, NULL, "%s does not fit at axis %lld of rank %d", tensor_type_text(d->im->c, b), (long long)axis, rank);
+    draft_error(d, E0411, NULL, "%s does not fit at axis %lld of rank %d", tensor_type_text(d->im->c, b),
+                (long long)axis, rank);
     return false;
   }
   for (int k = 0; k < ones; k++) axes[k] = b->rank + k;
@@ -351,7 +359,8 @@ static bool up_group_scale(Draft *d, const char *arg) {
   if (!x || !input(d, 1) || !input(d, 2)) return true;
   if (rank_of(d, x) < 2) return unknown_rank(d, x);
   if (!ex_is_int(x->shape[1], &channels) || groups < 1 || channels % groups) {
-    draft_error(d, E0411, NULL, "%s cannot be divided into %lld groups of channels", tensor_type_text(d->im->c, x), (long long)groups);
+    draft_error(d, E0411, NULL, "%s cannot be divided into %lld groups of channels", tensor_type_text(d->im->c, x),
+                (long long)groups);
     return false;
   }
   for (int i = 1; i <= 2; i++) {
@@ -364,7 +373,12 @@ static bool up_group_scale(Draft *d, const char *arg) {
 
 /* ---- the table ---- */
 
-static const struct { const char *ops; int from, below; bool (*action)(Draft *d, const char *arg); const char *arg; } upgrades[] = {
+static const struct {
+  const char *ops;
+  int from, below;
+  bool (*action)(Draft *d, const char *arg);
+  const char *arg;
+} upgrades[] = {
 #define UPGRADE(ops, from, below, action, arg) {ops, from, below, up_##action, arg},
 #include "onnx_upgrade.def"
 #undef UPGRADE
