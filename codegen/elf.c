@@ -1,5 +1,6 @@
-/* elf.c - a relocatable ELF object for the weights, streamed to disk piece by piece; and the note of a compiled library.
- * The file: header, the data section from byte 4096 on, symbol table, names, section headers; the header last, when the size is known. */
+/* elf.c - a relocatable ELF object for the weights, streamed to disk piece by piece; and the note of a compiled
+ * library. The file: header, the data section from byte 4096 on, symbol table, names, section headers; the header last,
+ * when the size is known. */
 #include "link_impl.h"
 #include "../ir/diag.h"
 #include <elf.h>
@@ -11,7 +12,7 @@ struct ElfData {
   Link *l;
   FILE *file;
   const char *symbol;
-  int64_t size;                    /* of the data so far */
+  int64_t size; /* of the data so far */
   bool failed;
 };
 
@@ -64,11 +65,17 @@ static void symbol(ElfData *d, uint32_t name, uint8_t info, uint16_t section, ui
   if (wide) field(d, 0, 8), field(d, size, 8);
 }
 
-typedef struct { uint32_t name, type; uint64_t flags, offset, size; uint32_t link, info; uint64_t align, entry; } Section;
+typedef struct {
+  uint32_t name, type;
+  uint64_t flags, offset, size;
+  uint32_t link, info;
+  uint64_t align, entry;
+} Section;
 
 static void section(ElfData *d, Section s) {
   int w = d->l->target->word;
-  field(d, s.name, 4), field(d, s.type, 4), field(d, s.flags, w), field(d, 0, w), field(d, s.offset, w), field(d, s.size, w);
+  field(d, s.name, 4), field(d, s.type, 4), field(d, s.flags, w), field(d, 0, w), field(d, s.offset, w),
+      field(d, s.size, w);
   field(d, s.link, 4), field(d, s.info, 4), field(d, s.align, w), field(d, s.entry, w);
 }
 
@@ -77,7 +84,8 @@ static void file_header(ElfData *d, uint64_t sections_at, int nsections, int nam
   int w = t->word;
   unsigned char ident[EI_NIDENT] = {0x7f, 'E', 'L', 'F', w == 8 ? ELFCLASS64 : ELFCLASS32, ELFDATA2LSB, EV_CURRENT};
   raw(d, ident, sizeof ident);
-  field(d, ET_REL, 2), field(d, t->machine, 2), field(d, EV_CURRENT, 4), field(d, 0, w), field(d, 0, w), field(d, sections_at, w);
+  field(d, ET_REL, 2), field(d, t->machine, 2), field(d, EV_CURRENT, 4), field(d, 0, w), field(d, 0, w),
+      field(d, sections_at, w);
   field(d, t->flags, 4), field(d, w == 8 ? 64 : 52, 2), field(d, 0, 2), field(d, 0, 2);
   field(d, w == 8 ? 64 : 40, 2), field(d, (uint64_t)nsections, 2), field(d, (uint64_t)names, 2);
 }
@@ -110,8 +118,16 @@ void elf_data_end(ElfData *d) {
 }
 
 /* ---- reading: program headers ---- */
-typedef struct { FILE *f; bool wide; uint64_t table; int count; } ElfFile;
-typedef struct { uint32_t type; uint64_t at, size; } Segment;
+typedef struct {
+  FILE *f;
+  bool wide;
+  uint64_t table;
+  int count;
+} ElfFile;
+typedef struct {
+  uint32_t type;
+  uint64_t at, size;
+} Segment;
 
 static uint64_t word_at(const unsigned char *at, int bytes) {
   uint64_t v = 0;
@@ -137,7 +153,8 @@ static bool read_segment(const ElfFile *e, int i, Segment *s) {
   unsigned char p[56];
   size_t entry = e->wide ? 56 : 32;
   if (!read_at(e, e->table + (uint64_t)i * entry, p, entry)) return false;
-  *s = (Segment){(uint32_t)word_at(p, 4), e->wide ? word_at(p + 8, 8) : word_at(p + 4, 4), e->wide ? word_at(p + 32, 8) : word_at(p + 16, 4)};
+  *s = (Segment){(uint32_t)word_at(p, 4), e->wide ? word_at(p + 8, 8) : word_at(p + 4, 4),
+                 e->wide ? word_at(p + 32, 8) : word_at(p + 16, 4)};
   return true;
 }
 

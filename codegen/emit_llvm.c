@@ -733,6 +733,7 @@ static Ref tensor_address(Emit *e, const Tensor *t) {
     Ref at = int_const(e, program_io_index(e->m, t)), p = LLVMBuildGEP2(e->b, e->ptr, h->io, &at, 1, "");
     return LLVMBuildLoad2(e->b, e->ptr, p, "");
   }
+  if (!t->offset) diag_bug(e->c, "tensor %s has no place (scope %d, constant %d)", t->name, t->scope, t->data != NULL);
   memo_open(e);
   Ref offset = int_value(e, eval(e, t->offset));
   memo_close(e);

@@ -2,20 +2,114 @@
 #include "header.h"
 #include <ctype.h>
 
-extern const unsigned char dlc_h[];                                    /* runtime/dlc.h */
+extern const unsigned char dlc_h[]; /* runtime/dlc.h */
 
 static const char *const keywords[] = {
-  "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if",
-  "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
-  "unsigned", "void", "volatile", "while",
-  /* C++ */
-  "alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "bool", "catch", "char8_t", "char16_t", "char32_t", "class", "co_await",
-  "co_return", "co_yield", "compl", "concept", "const_cast", "consteval", "constexpr", "constinit", "decltype", "delete", "dynamic_cast",
-  "explicit", "export", "false", "friend", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq",
-  "private", "protected", "public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this", "thread_local",
-  "throw", "true", "try", "typeid", "typename", "using", "virtual", "wchar_t", "xor", "xor_eq",
-  /* the standard's names that P.h uses */
-  "NULL", "int8_t", "int16_t", "int32_t", "int64_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t", "size_t",
+    "auto",
+    "break",
+    "case",
+    "char",
+    "const",
+    "continue",
+    "default",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "extern",
+    "float",
+    "for",
+    "goto",
+    "if",
+    "inline",
+    "int",
+    "long",
+    "register",
+    "restrict",
+    "return",
+    "short",
+    "signed",
+    "sizeof",
+    "static",
+    "struct",
+    "switch",
+    "typedef",
+    "union",
+    "unsigned",
+    "void",
+    "volatile",
+    "while",
+    /* C++ */
+    "alignas",
+    "alignof",
+    "and",
+    "and_eq",
+    "asm",
+    "bitand",
+    "bitor",
+    "bool",
+    "catch",
+    "char8_t",
+    "char16_t",
+    "char32_t",
+    "class",
+    "co_await",
+    "co_return",
+    "co_yield",
+    "compl",
+    "concept",
+    "const_cast",
+    "consteval",
+    "constexpr",
+    "constinit",
+    "decltype",
+    "delete",
+    "dynamic_cast",
+    "explicit",
+    "export",
+    "false",
+    "friend",
+    "mutable",
+    "namespace",
+    "new",
+    "noexcept",
+    "not",
+    "not_eq",
+    "nullptr",
+    "operator",
+    "or",
+    "or_eq",
+    "private",
+    "protected",
+    "public",
+    "reinterpret_cast",
+    "requires",
+    "static_assert",
+    "static_cast",
+    "template",
+    "this",
+    "thread_local",
+    "throw",
+    "true",
+    "try",
+    "typeid",
+    "typename",
+    "using",
+    "virtual",
+    "wchar_t",
+    "xor",
+    "xor_eq",
+    /* the standard's names that P.h uses */
+    "NULL",
+    "int8_t",
+    "int16_t",
+    "int32_t",
+    "int64_t",
+    "uint8_t",
+    "uint16_t",
+    "uint32_t",
+    "uint64_t",
+    "size_t",
 };
 
 static bool is_letter(char ch) { return isalnum((unsigned char)ch) && (unsigned char)ch < 128; }
@@ -102,8 +196,11 @@ static const char *upper(Ctx *c, const char *text) {
 const char *header_text(Ctx *c, const HeaderInfo *h) {
   const char *P = upper(c, h->prefix);
   Str s = str_new(c);
-  str_add(&s, "/* %s: a compiled model. Link with its library and call %s_run, or use the table %s_model for threads, checks and\n"
-          " * shapes. Made by dlc; do not edit. */\n", h->prefix, h->prefix, h->prefix);
+  str_add(&s,
+          "/* %s: a compiled model. Link with its library and call %s_run, or use the table %s_model for threads, "
+          "checks and\n"
+          " * shapes. Made by dlc; do not edit. */\n",
+          h->prefix, h->prefix, h->prefix);
   str_add(&s, "#ifndef %s_DLC_H\n#define %s_DLC_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n", P, P);
   str_add(&s, "#define %s_ABI 1\n", P);
   if (h->model_sha256) str_add(&s, "#define %s_MODEL_SHA256 \"%s\"\n", P, h->model_sha256);
@@ -118,11 +215,16 @@ const char *header_text(Ctx *c, const HeaderInfo *h) {
   add_size(&s, P, "WEIGHTS_BYTES", h->weights_bytes);
   add_size(&s, P, "ALIGN", 64);
   str_add(&s, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
-  str_add(&s, "/* Any thread. One call on the calling thread; tensors are row-major. workspace: %s, 64-byte aligned,\n"
+  str_add(&s,
+          "/* Any thread. One call on the calling thread; tensors are row-major. workspace: %s, 64-byte aligned,\n"
           " * not shared with a call under way. 0 or a DLC_E code. */\n",
-          h->workspace_bytes >= 0 ? ctx_printf(c, "%s_WORKSPACE_BYTES", P) : ctx_printf(c, "%s_model.workspace_size bytes", h->prefix));
+          h->workspace_bytes >= 0 ? ctx_printf(c, "%s_WORKSPACE_BYTES", P)
+                                  : ctx_printf(c, "%s_model.workspace_size bytes", h->prefix));
   add_prototype(c, &s, h);
   str_add(&s, "\n#ifdef __cplusplus\n}\n#endif\n\n%s\n", (const char *)dlc_h);
-  str_add(&s, "#ifdef __cplusplus\nextern \"C\" {\n#endif\nextern const dlc_model %s_model;\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n", h->prefix);
+  str_add(&s,
+          "#ifdef __cplusplus\nextern \"C\" {\n#endif\nextern const dlc_model %s_model;\n#ifdef "
+          "__cplusplus\n}\n#endif\n\n#endif\n",
+          h->prefix);
   return s.s;
 }

@@ -1,4 +1,5 @@
-/* link.c - objects, the runtime and the names of libc, through lld, to one shared library that appears whole or not at all. */
+/* link.c - objects, the runtime and the names of libc, through lld, to one shared library that appears whole or not at
+ * all. */
 #define _GNU_SOURCE
 #include "link_impl.h"
 #include "../ir/diag.h"
@@ -14,13 +15,14 @@ DECLARE(x86_64_linux_gnu)
 
 /* One row a target; runtime/CMakeLists.txt builds what the row carries. */
 static const ElfTarget targets[] = {
-  {"x86_64", "elf_x86_64", 62, 8, 0, ".lrodata", 0x10000000, CARRIED(x86_64_linux_gnu)},
+    {"x86_64", "elf_x86_64", 62, 8, 0, ".lrodata", 0x10000000, CARRIED(x86_64_linux_gnu)},
 };
 
 static const ElfTarget *find_target(Ctx *c, const char *triple) {
   size_t n = strcspn(triple, "-");
   for (int i = 0; i < COUNT(targets); i++)
-    if (strlen(targets[i].arch) == n && !strncmp(targets[i].arch, triple, n) && strstr(triple, "linux")) return &targets[i];
+    if (strlen(targets[i].arch) == n && !strncmp(targets[i].arch, triple, n) && strstr(triple, "linux"))
+      return &targets[i];
   diag_fail(c, E0701, NULL, NULL, "dlc carries no runtime for '%s'", triple);
 }
 
@@ -66,7 +68,7 @@ int link_on_disk(Link *l, const char *name) {
   const char *slash = strrchr(l->out, '/');
   char *folder = ctx_printf(l->c, "%.*s", slash ? (int)(slash - l->out + 1) : 1, slash ? l->out : ".");
   int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd < 0) {                                              /* not every file system has them */
+  if (fd < 0) { /* not every file system has them */
     char *path = ctx_printf(l->c, "%s/.dlc-tmp.XXXXXX", folder);
     fd = mkostemp(path, O_CLOEXEC);
     if (fd >= 0) unlink(path);
@@ -101,7 +103,8 @@ static const char *explain(Link *l, const char *messages) {
 
 /* What the user can do something about is an error of input/output; the rest is ours. */
 static _Noreturn void link_failed(Link *l, char *messages) {
-  static const char *const io[] = {"No space left", "failed to write", "failed to open", "cannot open output", "File too large"};
+  static const char *const io[] = {"No space left", "failed to write", "failed to open", "cannot open output",
+                                   "File too large"};
   const char *text = explain(l, messages ? messages : "no message");
   free(messages);
   for (int i = 0; i < COUNT(io); i++)
@@ -119,7 +122,8 @@ void link_shared(Link *l, const char *const *exports, int nexports, const char *
   ARG("--version-script"), ARG(export_map(l, exports, nexports));
   ARG("-z"), ARG("relro"), ARG("-z"), ARG("now"), ARG("-z"), ARG("noexecstack"), ARG("-z"), ARG("defs");
   ARG("--build-id=sha1"), ARG("--gc-sections"), ARG("--hash-style=gnu");
-  ARG("-soname"), ARG(soname ? soname : "model");  /* names the set of versions too, which without it has the output's path */
+  ARG("-soname"),
+      ARG(soname ? soname : "model"); /* names the set of versions too, which without it has the output's path */
   for (int i = 0; i < l->objects.n; i++) ARG(l->objects.v[i]);
   ARG(libc);
   char *messages;

@@ -53,7 +53,7 @@ static void set_ints(Ctx *c, Node *n, const char *name, const int64_t *v, int co
 
 static Tensor *ints_const(Rewrite *r, const int64_t *v, int n) {
   int64_t dims[] = { n };
-  return graph_const(r->root->graph, "shape", DT_I64, dims, 1, ctx_copy(r->c, v, sizeof(*v) * (size_t)(n + 1)));
+  return graph_const(r->root->graph, "shape", DT_I64, dims, 1, ctx_copy(r->c, v, sizeof(*v) * (size_t)n));
 }
 
 static Tensor *scalar_const(Rewrite *r, DType t, double v) {

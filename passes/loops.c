@@ -92,7 +92,7 @@ static Expr *lower_node(Lowerer *w, Expr *e) {
       e->a[1]->u.tensor->layout && layout_covers(c, e->a[1]->u.tensor, e->a[1]->a) &&
       checks_bounds_only(c, e->a[0], e->a[1]))
     return lower(w, e->a[1]);
-  if (!e->n) return e;
+  if (!e->n && e->op != EX_LOAD) return e;
   for (int i = 0; i < e->n; i++) a[i] = lower(w, e->a[i]);
   return e->op == EX_LOAD ? fetch(w->g, e->u.tensor, a) : ex_make(c, e, a);
 }

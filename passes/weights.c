@@ -25,7 +25,7 @@ static const char *identity(Ctx *c, const Tensor *t) {
 
 static void place(Packer *p, Tensor *t) {
   Module *m = p->m;
-  if (!t->data || t->scope == SCOPE_CONST) return;
+  if (!t->data || t->offset) return;
   t->scope = SCOPE_CONST;
   Tensor *same = map_get(&p->seen, KEY(identity(m->c, t)));
   if (same) { t->offset = same->offset; return; }
