@@ -1,5 +1,5 @@
-/* ctx.c - contexts: what a call needs beside the model, made once. In one block: the context, its workers, its small arrays. In another:
- * arena and scratch. In the caller's memory they follow each other. */
+/* ctx.c - contexts: what a call needs beside the model, made once. In one block: the context, its workers, its small
+ * arrays. In another: arena and scratch. In the caller's memory they follow each other. */
 #include "rt.h"
 
 static size_t line(size_t n) { return (n + RT_LINE - 1) / RT_LINE * RT_LINE; }
@@ -8,7 +8,8 @@ size_t rt_scratch_stride(void) { return line(dlc_rt_this.scratch_bytes); }
 
 bool rt_memory_bytes(int64_t arena, int32_t threads, size_t *bytes) {
   size_t scratch, whole;
-  if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX - RT_LINE || dlc_rt_this.scratch_bytes > PTRDIFF_MAX - RT_LINE) return false;
+  if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX - RT_LINE || dlc_rt_this.scratch_bytes > PTRDIFF_MAX - RT_LINE)
+    return false;
   if (__builtin_mul_overflow(rt_scratch_stride(), (size_t)threads, &scratch)) return false;
   if (__builtin_add_overflow(line((size_t)arena), scratch, &whole) || whole > PTRDIFF_MAX) return false;
   *bytes = whole;
@@ -40,7 +41,8 @@ static size_t words(void) { return (size_t)dlc_rt_this.n_syms * 2 + 1 + (size_t)
 static size_t pointers(void) { return (size_t)(dlc_rt_this.n_inputs + dlc_rt_this.n_outputs) * 2; }
 
 static size_t self_bytes(int32_t threads) {
-  return line(sizeof(dlc_ctx)) + (size_t)threads * sizeof(Worker) + line(words() * sizeof(int64_t) + pointers() * sizeof(void *));
+  return line(sizeof(dlc_ctx)) + (size_t)threads * sizeof(Worker) +
+         line(words() * sizeof(int64_t) + pointers() * sizeof(void *));
 }
 
 static dlc_ctx *ctx_place(char *at, const dlc_opts *opts, int32_t threads) {

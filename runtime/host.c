@@ -3,8 +3,13 @@
 
 #if defined(__x86_64__)
 
-enum { AVX = 0x6, AVX512 = 0xe6, AMX = 0x60000 };             /* bits of XCR0 */
-typedef struct { char name[20]; uint32_t leaf; uint8_t subleaf, reg, bit; uint32_t state; } Feature;
+enum { AVX = 0x6, AVX512 = 0xe6, AMX = 0x60000 }; /* bits of XCR0 */
+typedef struct {
+  char name[20];
+  uint32_t leaf;
+  uint8_t subleaf, reg, bit;
+  uint32_t state;
+} Feature;
 static const Feature features[] = {
 #define X86(name, leaf, subleaf, reg, bit, state) {name, leaf, subleaf, reg, bit, state},
 #include "x86_features.def"
@@ -52,7 +57,7 @@ static bool is_missing(const char *text, size_t n) {
 }
 
 int dlc_rt_check_host(char *why, size_t n) {
-  static _Atomic uint8_t good;                                 /* CPUID is slow in virtual machines */
+  static _Atomic uint8_t good; /* CPUID is slow in virtual machines */
   if (why && n) *why = 0;
   if (atomic_load_explicit(&good, memory_order_relaxed)) return DLC_OK;
   Text text = text_new(why ? why : (char *)"", why ? n : 0);

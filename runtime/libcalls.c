@@ -1,8 +1,13 @@
-/* libcalls.c - functions that LLVM calls where a CPU has no instruction: half precision conversions, remainder, rounding.
- * What a model does not use is dropped when it is linked. */
+/* libcalls.c - functions that LLVM calls where a CPU has no instruction: half precision conversions, remainder,
+ * rounding. What a model does not use is dropped when it is linked. */
 #include <stdint.h>
 
-#define AS(to, from) (((union { __typeof__(from) in; to out; }){.in = (from)}).out)
+#define AS(to, from)                                                                                                   \
+  (((union {                                                                                                           \
+     __typeof__(from) in;                                                                                              \
+     to out;                                                                                                           \
+   }){.in = (from)})                                                                                                   \
+       .out)
 
 float __extendhfsf2(_Float16 h);
 _Float16 __truncsfhf2(float f);
@@ -18,12 +23,13 @@ float __extendhfsf2(_Float16 h) {
   uint32_t bits = AS(uint16_t, h), sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, mantissa = bits & 0x3ff;
   if (exponent == 31) return AS(float, sign | 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000u : 0));
   if (exponent) return AS(float, sign | (exponent + 112) << 23 | mantissa << 13);
-  float small = (float)mantissa * 0x1p-24f;                     /* zero or subnormal: exact */
+  float small = (float)mantissa * 0x1p-24f; /* zero or subnormal: exact */
   return sign ? -small : small;
 }
 
-/* A number 0.m x 2^e, given as 64-bit mantissa (top bit set, or 0) and exponent of that bit, rounded to nearest even with `digits` bits
- * below the leading one, `bias`, and the smallest normal exponent 1 - bias; infinity when too large. Sign and special values are the caller's. */
+/* A number 0.m x 2^e, given as 64-bit mantissa (top bit set, or 0) and exponent of that bit, rounded to nearest even
+ * with `digits` bits below the leading one, `bias`, and the smallest normal exponent 1 - bias; infinity when too large.
+ * Sign and special values are the caller's. */
 static uint32_t narrow(uint64_t mantissa, int exponent, int digits, int bias) {
   if (!mantissa) return 0;
   int biased = exponent + bias, drop = 63 - digits;
@@ -44,7 +50,7 @@ static uint32_t narrow_double(double d, int digits, int bias) {
   uint32_t sign = (uint32_t)(bits >> 63) << width, infinity = (uint32_t)(2 * bias + 1) << digits;
   if (exponent == 0x7ff)
     return mantissa ? sign | infinity | 1u << (digits - 1) | (uint32_t)(mantissa >> (52 - digits)) : sign | infinity;
-  if (!exponent) return sign;                                   /* far below the smallest half or bfloat subnormal */
+  if (!exponent) return sign; /* far below the smallest half or bfloat subnormal */
   return sign | narrow((mantissa | (uint64_t)1 << 52) << 11, exponent - 1023, digits, bias);
 }
 

@@ -1,4 +1,5 @@
-/* memory.c - blocks of memory for contexts, and the copy of the weights in huge pages that the contexts of a process share. */
+/* memory.c - blocks of memory for contexts, and the copy of the weights in huge pages that the contexts of a process
+ * share. */
 #include "rt.h"
 
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -34,10 +35,14 @@ void block_free(Block *b, const dlc_opts *opts) {
 }
 
 /* The one mutable thing that contexts share; a lock that sleeps, since a copy takes milliseconds. */
-static struct { _Atomic uint32_t lock; uint32_t users; Block copy; } shared;
+static struct {
+  _Atomic uint32_t lock;
+  uint32_t users;
+  Block copy;
+} shared;
 
 static void shared_lock(void) {
-  uint32_t was = 0;                                          /* 0 free, 1 taken, 2 taken and awaited */
+  uint32_t was = 0; /* 0 free, 1 taken, 2 taken and awaited */
   if (atomic_compare_exchange_strong(&shared.lock, &was, 1)) return;
   while (atomic_exchange(&shared.lock, 2)) syscall(SYS_futex, &shared.lock, SYS_FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
@@ -56,7 +61,8 @@ const unsigned char *weights_take(const dlc_opts *opts) {
   if (!shared.users && map_pages(&shared.copy, d->weights_bytes, true)) {
     memcpy(shared.copy.at, d->weights, d->weights_bytes);
     uintptr_t first = up((uintptr_t)d->weights, 4096), last = ((uintptr_t)d->weights + d->weights_bytes) / 4096 * 4096;
-    if (first < last) madvise((void *)first, last - first, SYS_MADV_DONTNEED);   /* pages of the file: read again if touched */
+    if (first < last)
+      madvise((void *)first, last - first, SYS_MADV_DONTNEED); /* pages of the file: read again if touched */
   }
   if (shared.copy.at) shared.users++;
   const unsigned char *weights = (const unsigned char *)shared.copy.at;

@@ -1,5 +1,5 @@
-/* pool.c - fork and join: workers spin a little, then sleep; work is split once, by thread number, so that a thread sees the
- * same rows from kernel to kernel and no result depends on timing. */
+/* pool.c - fork and join: workers spin a little, then sleep; work is split once, by thread number, so that a thread
+ * sees the same rows from kernel to kernel and no result depends on timing. */
 #include "rt.h"
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
@@ -16,24 +16,28 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
 }
 
-/* Waits until *word is not `old`; false if it still is when the time to spin is over. */
+/* Waits until *word is not `old`; false if it still is when the time to spin is over. Who waits longer than a few
+ * microseconds lets others run in between: when CPUs are short, the one waited for may be behind us on ours. */
 static bool spin(_Atomic uint32_t *word, uint32_t old, int32_t us) {
-  uint64_t end = 0;
-  do {
-    for (int i = 0; i < 64; i++) {
+  for (uint64_t end = 0, now = 0; now <= end; now = now_ns()) {
+    for (int i = 0; i < 32; i++) {
       if (atomic_load_explicit(word, memory_order_acquire) != old) return true;
       if (us < 0) return false;
       cpu_pause();
     }
-    if (!end) end = now_ns() + (uint64_t)(us ? us : RT_SPIN_US) * 1000;
-  } while (now_ns() < end);
+    if (end) syscall(SYS_sched_yield);
+    else end = now_ns() + (uint64_t)(us ? us : RT_SPIN_US) * 1000;
+  }
   return false;
 }
 
-static int64_t piece(int64_t total, int32_t t, int32_t threads) { return total / threads * t + total % threads * t / threads; }
+static int64_t piece(int64_t total, int32_t t, int32_t threads) {
+  return total / threads * t + total % threads * t / threads;
+}
 
 static void run_piece(dlc_rt *rt, const Pool *p, int32_t t, int32_t threads) {
-  p->kernel(p->bufs, p->syms, piece(p->total, t, threads), piece(p->total, t + 1, threads), rt->scratch + rt->scratch_stride * (size_t)t);
+  p->kernel(p->bufs, p->syms, piece(p->total, t, threads), piece(p->total, t + 1, threads),
+            rt->scratch + rt->scratch_stride * (size_t)t);
 }
 
 static void pin(const dlc_opts *opts, int32_t index) {
@@ -157,11 +161,11 @@ void pool_start(dlc_rt *rt) {
   if (!p || rt->opts->parallel_for) return;
   long pid = syscall(SYS_getpid);
   if (p->pid == pid) return;
-  atomic_store(&p->sleepers, 0);                       /* after a fork the workers are the parent's */
+  atomic_store(&p->sleepers, 0); /* after a fork the workers are the parent's */
   p->pid = pid;
   p->live = 1;
   if (!pthread_create || !pthread_join) return;
-  uint64_t all = ~(uint64_t)0, before;                 /* the application's signals are for the application's threads */
+  uint64_t all = ~(uint64_t)0, before; /* the application's signals are for the application's threads */
   syscall(SYS_rt_sigprocmask, SYS_SIG_SETMASK, &all, &before, sizeof all);
   for (; p->live < rt->threads; p->live++) {
     Worker *w = &p->workers[p->live];

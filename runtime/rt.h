@@ -21,7 +21,7 @@ typedef struct {
 } Worker;
 
 struct Pool {
-  /* A job: number << 10 | threads that take part. One word, so that a worker who has no part never reads the rest of the job. */
+  /* A job: number << 10 | threads that take part. One word: a worker who has no part never reads the rest of the job. */
   _Alignas(RT_LINE) _Atomic uint32_t epoch;
   _Atomic uint32_t sleepers;                 /* workers in or near their futex */
   _Atomic uint32_t waiting;                  /* thread 0 sleeps until the last worker is done */
@@ -30,7 +30,7 @@ struct Pool {
   const int64_t *syms;
   int64_t total;
   long pid;                                  /* the process that the workers live in; 0: not started */
-  int32_t live;                              /* threads, the caller's included; with the host's pool: pieces of the job */
+  int32_t live;                              /* threads with the caller's; with the host's pool: pieces of the job */
   Worker *workers;                           /* [threads]; 0 is not used */
 };
 
@@ -66,7 +66,7 @@ struct dlc_ctx {
   bool planned;                              /* `plan` is that of `bound` */
   Block self, memory;                        /* memory: arena, then scratch */
   const unsigned char *weights;
-  int64_t *bound, *syms, *plan;              /* symbols from the inputs; the same for main to change; result of desc->plan */
+  int64_t *bound, *syms, *plan;              /* symbols from the inputs; those for main to change; the plan */
   void **io;
   const DLTensor **in;
   DLTensor **out;
@@ -83,7 +83,7 @@ typedef struct { char *at, *end; } Text;
 Text text_new(char *buffer, size_t n);
 void text_add(Text *t, const char *s);
 void text_int(Text *t, int64_t v);
-void text_dims(Text *t, const int64_t *dims, const char *const *names, int32_t rank);    /* "[2,N,?]"; names may be NULL */
+void text_dims(Text *t, const int64_t *dims, const char *const *names, int32_t rank);   /* "[2,N,?]"; names or NULL */
 void text_dtype(Text *t, DLDataType d);
 
 #endif

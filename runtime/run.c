@@ -1,7 +1,10 @@
 /* run.c - a call: the caller's tensors against what the model wants, symbols from their shapes, then the program. */
 #include "rt.h"
 
-typedef struct { dlc_ctx *ctx; Text text; } Report;
+typedef struct {
+  dlc_ctx *ctx;
+  Text text;
+} Report;
 
 static Report report(dlc_ctx *ctx, const char *what, const char *name) {
   Report r = {ctx, text_new(ctx->error, sizeof ctx->error)};
@@ -60,7 +63,7 @@ static int check_head(dlc_ctx *ctx, const char *what, const dlc_io *io, const DL
     text_add(&r.text, t ? " has no shape" : " is NULL");
     return DLC_E_ARG;
   }
-  if (t->device.device_type == 1 || t->device.device_type == 3) return DLC_OK;      /* host memory, pinned or not */
+  if (t->device.device_type == 1 || t->device.device_type == 3) return DLC_OK; /* host memory, pinned or not */
   Report r = report(ctx, what, io->name);
   text_add(&r.text, " is on DLPack device ");
   text_int(&r.text, t->device.device_type);
@@ -69,7 +72,8 @@ static int check_head(dlc_ctx *ctx, const char *what, const dlc_io *io, const DL
 }
 
 static int check_dtype(dlc_ctx *ctx, const char *what, const dlc_io *io, const DLTensor *t) {
-  if (t->dtype.code == io->dtype.code && t->dtype.bits == io->dtype.bits && t->dtype.lanes == io->dtype.lanes) return DLC_OK;
+  if (t->dtype.code == io->dtype.code && t->dtype.bits == io->dtype.bits && t->dtype.lanes == io->dtype.lanes)
+    return DLC_OK;
   Report r = report(ctx, what, io->name);
   text_add(&r.text, " has element type ");
   text_dtype(&r.text, t->dtype);
@@ -149,7 +153,7 @@ static int bind_inputs(dlc_ctx *ctx, bool with_data) {
   return code;
 }
 
-/* Symbols as bound (or at their maximum, if main will set them), then the plan; kept while the symbols stay the same. */
+/* Symbols as bound, or at their maximum if main will set them; then the plan, kept while the symbols stay the same. */
 static int make_plan(dlc_ctx *ctx) {
   const dlc_rt_desc *d = &dlc_rt_this;
   size_t bytes = (size_t)d->n_syms * sizeof(int64_t);

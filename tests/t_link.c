@@ -1,5 +1,5 @@
-/* t_link.c - a hand-written model (link_model.c) through the linker: what the library exports and imports, that it runs, that the same
- * input gives the same bytes, what is said when linking fails; the note; the generated header. */
+/* t_link.c - a hand-written model (link_model.c) through the linker: what the library exports and imports, that it
+ * runs, that the same input gives the same bytes, what is said when linking fails; the note; the generated header. */
 #define _GNU_SOURCE
 #include <CUnit/Basic.h>
 #include <dlfcn.h>
@@ -77,7 +77,8 @@ static void test_run(void) {
   CU_ASSERT_EQUAL(run(x, y, h, 65, workspace), DLC_E_SHAPE);
   CU_ASSERT_EQUAL(run(x, y, h, 3, workspace + 1), DLC_E_ARG);
   dlc_ctx *ctx;
-  CU_ASSERT_EQUAL_FATAL(m->ctx_new(&(dlc_opts){.struct_size = sizeof(dlc_opts), .threads = 3, .flags = DLC_COPY_WEIGHTS}, &ctx), DLC_OK);
+  CU_ASSERT_EQUAL_FATAL(
+      m->ctx_new(&(dlc_opts){.struct_size = sizeof(dlc_opts), .threads = 3, .flags = DLC_COPY_WEIGHTS}, &ctx), DLC_OK);
   int64_t shape[] = {3, 4};
   DLTensor in = tensor(x, shape), o1 = tensor(y2, shape), o2 = tensor(h2, shape);
   CU_ASSERT_EQUAL(m->run(ctx, (const DLTensor *[]){&in}, 1, (DLTensor *[]){&o1, &o2}, 2), DLC_OK);
@@ -86,7 +87,8 @@ static void test_run(void) {
   dlclose(library);
 }
 
-/* Conversions that this CPU may have no instruction for: every half value, and roundings halfway between two of them. */
+/* Conversions that this CPU may have no instruction for: every half value, and roundings halfway between two of them.
+ */
 static void test_half(void) {
   void *library = dlopen(in_folder("a.so"), RTLD_NOW);
   CU_ASSERT_PTR_NOT_NULL_FATAL(library);
@@ -94,7 +96,7 @@ static void test_half(void) {
   _Alignas(64) char workspace[512];
   static float x[256], y[256], h[256];
   int wrong = 0;
-  for (uint32_t i = 0; i < 1 << 18; i += 256) {              /* the upper 18 bits of a float: 8 between neighbouring halves */
+  for (uint32_t i = 0; i < 1 << 18; i += 256) { /* the upper 18 bits of a float: 8 between neighbouring halves */
     for (uint32_t j = 0; j < 256; j++) memcpy(&x[j], &(uint32_t){(i + j) << 14 | (j & 1)}, 4);
     run(x, y, h, 64, workspace);
     for (int j = 0; j < 256; j++) {
@@ -117,9 +119,13 @@ static void test_symbols(void) {
   CU_ASSERT_EQUAL(shell("nm -Du %s | sed 's/@.*//; s/.* //' | tr '\\n' ' ' > %s", so, list), 0);
   text = slurp(list, &n);
   text[n] = 0;
-  CU_ASSERT_STRING_EQUAL(text, "clock_gettime madvise memcmp memcpy memset mmap munmap pthread_create pthread_join syscall ");
+  CU_ASSERT_STRING_EQUAL(text,
+                         "clock_gettime madvise memcmp memcpy memset mmap munmap pthread_create pthread_join syscall ");
   free(text);
-  CU_ASSERT_EQUAL(shell("readelf -d %s | grep -q 'NEEDED.*libc.so.6' && ! readelf -d %s | grep -qE 'PATH|TEXTREL|SONAME|INIT'", so, so), 0);
+  CU_ASSERT_EQUAL(
+      shell("readelf -d %s | grep -q 'NEEDED.*libc.so.6' && ! readelf -d %s | grep -qE 'PATH|TEXTREL|SONAME|INIT'", so,
+            so),
+      0);
   CU_ASSERT_EQUAL(shell("readelf -lW %s | grep -q 'GNU_STACK.*RW ' && readelf -lW %s | grep -q GNU_RELRO", so, so), 0);
 }
 
@@ -181,7 +187,7 @@ static void test_note(void) {
   CU_ASSERT_PTR_NULL(note_read(c, in_folder("absent")));
   size_t n;
   char *bytes = slurp(in_folder("a.so"), &n);
-  for (size_t cut = 0; cut < n; cut += cut < 1024 ? 1 : 997) {   /* truncated and bent files: any answer, no fault */
+  for (size_t cut = 0; cut < n; cut += cut < 1024 ? 1 : 997) { /* truncated and bent files: any answer, no fault */
     FILE *f = fopen(in_folder("cut"), "wb");
     char old = bytes[cut];
     bytes[cut] = (char)0xff;
@@ -198,7 +204,8 @@ static void test_header(void) {
   Ctx *c = ctx_new();
   int64_t fixed[] = {2, 3}, open[] = {-1, -1, 4};
   const char *names[] = {"N", NULL, NULL};
-  HeaderIo in[] = {{"x.1", DT_F32, 2, fixed, NULL}, {"x/1", DT_I64, 3, open, names}, {"workspace", DT_BOOL, 0, NULL, NULL}};
+  HeaderIo in[] = {
+      {"x.1", DT_F32, 2, fixed, NULL}, {"x/1", DT_I64, 3, open, names}, {"workspace", DT_BOOL, 0, NULL, NULL}};
   HeaderIo out[] = {{"a \"quoted\" */ name\n", DT_F16, 2, fixed, NULL}};
   const char *syms[] = {"N"};
   HeaderInfo info = {"net", "00ff", "x86_64-linux-gnu", "x86-64-v3", in, out, 3, 1, syms, 1, 25690112, 5000000000};
@@ -213,16 +220,19 @@ static void test_header(void) {
   FILE *f = fopen(in_folder("net.h"), "w");
   fputs(text, f);
   fclose(f);
-  info.prefix = "other";                                     /* two models in one program */
+  info.prefix = "other"; /* two models in one program */
   f = fopen(in_folder("other.h"), "w");
   fputs(header_text(c, &info), f);
   fclose(f);
   ctx_free(c);
   f = fopen(in_folder("use.c"), "w");
-  fputs("#include \"net.h\"\n#include \"other.h\"\nconst char *name = NET_OUT0_NAME; const dlc_model *m = &net_model, *o = &other_model;\n", f);
+  fputs("#include \"net.h\"\n#include \"other.h\"\nconst char *name = NET_OUT0_NAME; const dlc_model *m = &net_model, "
+        "*o = &other_model;\n",
+        f);
   fclose(f);
   CU_ASSERT_EQUAL(shell("cd %s && cc -std=c99 -Wall -Wextra -pedantic -Werror -c use.c -o use.o%s", folder, ""), 0);
-  CU_ASSERT_EQUAL(shell("cd %s && c++ -std=c++11 -Wall -Wextra -pedantic -Werror -x c++ -c use.c -o use.o%s", folder, ""), 0);
+  CU_ASSERT_EQUAL(
+      shell("cd %s && c++ -std=c++11 -Wall -Wextra -pedantic -Werror -x c++ -c use.c -o use.o%s", folder, ""), 0);
 }
 
 static int setup(void) {
@@ -231,8 +241,9 @@ static int setup(void) {
   if (!f) return -1;
   fputs("int nobody_has_it(void); int f(void) { return nobody_has_it(); }\n", f);
   fclose(f);
-  return shell("clang-19 -std=gnu11 -O2 -fPIC -fvisibility=hidden -c %s/link_model.c -o %s/model.o", FIXTURES, folder)
-         || shell("clang-19 -fPIC -c %s/undefined.c -o %s/undefined.o", folder, folder);
+  return shell("clang-19 -std=gnu11 -O2 -fPIC -fvisibility=hidden -c %s/link_model.c -o %s/model.o", FIXTURES,
+               folder) ||
+         shell("clang-19 -fPIC -c %s/undefined.c -o %s/undefined.o", folder, folder);
 }
 
 static int teardown(void) { return shell("rm -r %s%s", folder, ""); }

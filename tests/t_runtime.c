@@ -1,5 +1,5 @@
-/* t_runtime.c - the runtime around a model written by hand: a f32[N,M] and b i64[N] give y f32[N,M] = 2a + 1 (through the arena) and
- * k i64[K], the positive elements of b: K is decided by the data. */
+/* t_runtime.c - the runtime around a model written by hand: a f32[N,M] and b i64[N] give y f32[N,M] = 2a + 1 (through
+ * the arena) and k i64[K], the positive elements of b: K is decided by the data. */
 #include <CUnit/Basic.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,7 +15,7 @@ enum { MAX_N = 1000, STEPS = 5 };
 
 /* ---- the model ---- */
 static float weights_data[2] = {2, 1};
-static _Atomic int hold, held;                              /* the kernel waits while hold is set */
+static _Atomic int hold, held; /* the kernel waits while hold is set */
 
 static void scale(void *const *bufs, const int64_t *syms, int64_t lo, int64_t hi, char *scratch) {
   const float *a = bufs[0], *w = bufs[1];
@@ -59,18 +59,23 @@ static int32_t program(dlc_rt *rt, char *arena, const unsigned char *weights, vo
 }
 
 static char features[64] = "sse2,avx99,+fma4,-xop,amx-fp16";
-static const int64_t a_dims[] = {-1, -1}, b_dims[] = {-1}, low[] = {1, 1}, high[] = {MAX_N, (int64_t)1 << 60}, k_low[] = {0};
+static const int64_t a_dims[] = {-1, -1}, b_dims[] = {-1}, low[] = {1, 1}, high[] = {MAX_N, (int64_t)1 << 60},
+                     k_low[] = {0};
 static const char *const a_names[] = {"N", "M"}, *const k_names[] = {"K"};
-static const dlc_io inputs[] = {{"a", {2, 32, 1}, 2, a_dims, a_names, low, high}, {"b", {0, 64, 1}, 1, b_dims, a_names, low, high}};
-static const dlc_io outputs[] = {{"y", {2, 32, 1}, 2, a_dims, a_names, low, high}, {"k", {0, 64, 1}, 1, b_dims, k_names, k_low, high}};
+static const dlc_io inputs[] = {{"a", {2, 32, 1}, 2, a_dims, a_names, low, high},
+                                {"b", {0, 64, 1}, 1, b_dims, a_names, low, high}};
+static const dlc_io outputs[] = {{"y", {2, 32, 1}, 2, a_dims, a_names, low, high},
+                                 {"k", {0, 64, 1}, 1, b_dims, k_names, k_low, high}};
 static const int32_t in_sym[] = {0, 1, 0}, out_sym[] = {0, 1, 2};
 static const int64_t sym_min[] = {1, 1, 0}, sym_max[] = {MAX_N, (int64_t)1 << 60, MAX_N};
 static const char *const sym_names[] = {"N", "M", "K"};
 static dlc_rt_kernel *const kernels[] = {scale, add, positive};
 static const char *const kernel_names[] = {"scale", "add", "positive"};
 const dlc_rt_desc dlc_rt_this = {
-  "toy", "{}", features, 2, 2, 3, 2, inputs, outputs, in_sym, out_sym, sym_min, sym_max, sym_names, (const unsigned char *)weights_data, 8, 64, plan, program,
-  3, kernels, kernel_names};
+    .name = "toy", .info_json = "{}", .cpu_features = features, .n_inputs = 2, .n_outputs = 2, .n_syms = 3, .default_threads = 2,
+    .inputs = inputs, .outputs = outputs, .in_sym = in_sym, .out_sym = out_sym, .sym_min = sym_min, .sym_max = sym_max,
+    .sym_names = sym_names, .weights = (const unsigned char *)weights_data, .weights_bytes = 8, .scratch_bytes = 64, .plan = plan,
+    .main = program, .n_kernels = 3, .kernels = kernels, .kernel_names = kernel_names};
 
 /* ---- a call ---- */
 typedef struct {
@@ -80,13 +85,24 @@ typedef struct {
 } Call;
 
 static DLTensor tensor(void *data, int code, int bits, int rank, int64_t *shape) {
-  return (DLTensor){.data = data, .device = {1, 0}, .ndim = rank, .dtype = {(uint8_t)code, (uint8_t)bits, 1}, .shape = shape};
+  return (DLTensor){
+      .data = data, .device = {1, 0}, .ndim = rank, .dtype = {(uint8_t)code, (uint8_t)bits, 1}, .shape = shape};
 }
 
 static Call call_new(int64_t n, int64_t m) {
   size_t elements = (size_t)(n * m);
-  Call c = {malloc(elements * 4), malloc(elements * 4), malloc((size_t)n * 8), malloc(MAX_N * 8), {n, m}, {n}, {n, m}, {MAX_N},
-            {0}, {0}, {0}, {0}};
+  Call c = {malloc(elements * 4),
+            malloc(elements * 4),
+            malloc((size_t)n * 8),
+            malloc(MAX_N * 8),
+            {n, m},
+            {n},
+            {n, m},
+            {MAX_N},
+            {0},
+            {0},
+            {0},
+            {0}};
   for (size_t i = 0; i < elements; i++) c.a[i] = (float)i * 0.37f - 5;
   for (int64_t i = 0; i < n; i++) c.b[i] = i % 3 - 1;
   memset(c.y, 0, elements * 4);
@@ -116,7 +132,7 @@ static dlc_ctx *context(dlc_opts opts) {
 }
 
 /* ---- tests ---- */
-static void test_host(void) {                                /* first: a good answer is remembered */
+static void test_host(void) { /* first: a good answer is remembered */
   char why[64], tiny[12];
   dlc_ctx *ctx = (dlc_ctx *)features;
   CU_ASSERT_EQUAL(dlc_rt_check_host(why, sizeof why), DLC_E_CPU);
@@ -155,7 +171,7 @@ static void test_threads(void) {
       }
       dlc_rt_ctx_free(ctx);
     }
-  CU_ASSERT_EQUAL(jobs, 7 * 4 * (3 + 20 + 20));              /* not for one thread, not for N = 1 */
+  CU_ASSERT_EQUAL(jobs, 7 * 4 * (3 + 20 + 20)); /* not for one thread, not for N = 1 */
 }
 
 static void test_many_joins(void) {
@@ -165,7 +181,7 @@ static void test_many_joins(void) {
   for (int i = 0; i < 5000; i++) {
     c.a[i % 128] += 1;
     bad += run(ctx, &c) != DLC_OK || wrong(&c);
-    if (i % 1000 == 999) usleep(1000);                       /* long enough that workers sleep */
+    if (i % 1000 == 999) usleep(1000); /* long enough that workers sleep */
   }
   CU_ASSERT_EQUAL(bad, 0);
   call_free(&c);
@@ -178,13 +194,14 @@ static void test_errors(void) {
   const DLTensor *in[] = {&c.ta, &c.tb};
   DLTensor *out[] = {&c.ty, &c.tk};
   int64_t strides[] = {1, 4};
-#define EXPECT(change, code, text) do { \
-    run(ctx, &c); \
-    c.k_shape[0] = MAX_N; \
-    change; \
-    CU_ASSERT_EQUAL(dlc_rt_run(ctx, in, 2, out, 2), code); \
-    CU_ASSERT_STRING_EQUAL(dlc_rt_last_error(ctx), text); \
-    in[1] = &c.tb, c.a_shape[0] = c.b_shape[0] = c.y_shape[0] = 4, c.a_shape[1] = c.y_shape[1] = 8, c.b[0] = -1; \
+#define EXPECT(change, code, text)                                                                                     \
+  do {                                                                                                                 \
+    run(ctx, &c);                                                                                                      \
+    c.k_shape[0] = MAX_N;                                                                                              \
+    change;                                                                                                            \
+    CU_ASSERT_EQUAL(dlc_rt_run(ctx, in, 2, out, 2), code);                                                             \
+    CU_ASSERT_STRING_EQUAL(dlc_rt_last_error(ctx), text);                                                              \
+    in[1] = &c.tb, c.a_shape[0] = c.b_shape[0] = c.y_shape[0] = 4, c.a_shape[1] = c.y_shape[1] = 8, c.b[0] = -1;       \
   } while (0)
   EXPECT(c.ta.ndim = 1, DLC_E_SHAPE, "input 'a' has shape [4], wanted is [N,M]");
   EXPECT(c.a_shape[0] = 5, DLC_E_SHAPE, "input 'b' has shape [4], wanted is [N] with N = 5 as before");
@@ -193,7 +210,8 @@ static void test_errors(void) {
   EXPECT((c.a_shape[1] = (int64_t)1 << 40), DLC_E_SHAPE, "output 'y' has shape [4,8], wanted is [4,1099511627776]");
   EXPECT(c.ta.dtype.bits = 64, DLC_E_DTYPE, "input 'a' has element type f64, wanted is f32");
   EXPECT(c.tk.dtype = ((DLDataType){6, 8, 1}), DLC_E_DTYPE, "output 'k' has element type bool, wanted is i64");
-  EXPECT(c.ta.strides = strides, DLC_E_LAYOUT, "input 'a' has shape [4,8] and strides [1,4]; only row-major data without gaps is taken");
+  EXPECT(c.ta.strides = strides, DLC_E_LAYOUT,
+         "input 'a' has shape [4,8] and strides [1,4]; only row-major data without gaps is taken");
   EXPECT(c.ta.byte_offset = 2, DLC_E_LAYOUT, "input 'a' is not aligned to its elements");
   EXPECT(c.ta.device.device_type = 2, DLC_E_DEVICE, "input 'a' is on DLPack device 2, host memory (1) is wanted");
   EXPECT(in[1] = NULL, DLC_E_ARG, "input 'b' is NULL");
@@ -218,7 +236,8 @@ static void test_sizes_overflow(void) {
   DLTensor in[] = {tensor(NULL, 2, 32, 2, huge), tensor(NULL, 0, 64, 1, huge)};
   DLTensor out[] = {tensor(NULL, 2, 32, 0, shape), tensor(NULL, 0, 64, 0, shape)};
   CU_ASSERT_EQUAL(dlc_rt_infer_shapes(ctx, in, 2, out, 2), DLC_E_SHAPE);
-  CU_ASSERT_STRING_EQUAL(dlc_rt_last_error(ctx), "no valid sizes follow from N = 1000, M = 1152921504606846976, K = 1000");
+  CU_ASSERT_STRING_EQUAL(dlc_rt_last_error(ctx),
+                         "no valid sizes follow from N = 1000, M = 1152921504606846976, K = 1000");
   huge[1] = 3;
   CU_ASSERT_EQUAL(dlc_rt_infer_shapes(ctx, in, 2, out, 2), DLC_OK);
   CU_ASSERT(out[0].ndim == 2 && out[0].dtype.bits == 32 && out[1].ndim == 1 && shape[0] == MAX_N);
@@ -229,7 +248,7 @@ static void test_shapes(void) {
   dlc_ctx *ctx = context((dlc_opts){.threads = 1});
   Call c = call_new(6, 5);
   CU_ASSERT_EQUAL(run(ctx, &c), DLC_OK);
-  CU_ASSERT_EQUAL(c.k_shape[0], 2);                          /* decided by the data */
+  CU_ASSERT_EQUAL(c.k_shape[0], 2); /* decided by the data */
   c.k_shape[0] = MAX_N;
   memset(c.y, 0, 4);
   c.ty.data = NULL, c.ty.ndim = 0, c.y_shape[0] = 99;
@@ -240,7 +259,7 @@ static void test_shapes(void) {
   CU_ASSERT_EQUAL(c.y[0], 0);
   c.ty.shape = NULL;
   CU_ASSERT_EQUAL(dlc_rt_run(ctx, in, 2, out, 2), DLC_E_ARG);
-  c.ta.strides = (int64_t[]){5, 1};                          /* row-major, said aloud */
+  c.ta.strides = (int64_t[]){5, 1}; /* row-major, said aloud */
   c.ty.data = c.y, c.ty.shape = c.y_shape;
   CU_ASSERT_EQUAL(dlc_rt_run(ctx, in, 2, out, 2), DLC_OK);
   CU_ASSERT_EQUAL(wrong(&c), 0);
@@ -258,9 +277,13 @@ static void count_release(void *user, void *memory, size_t bytes) { allocated--,
 
 static void test_memory(void) {
   int refuse = 0;
-  dlc_opts o = {.struct_size = sizeof o, .threads = 3, .allocate = count_allocate, .release = count_release, .memory_user = &refuse};
+  dlc_opts o = {.struct_size = sizeof o,
+                .threads = 3,
+                .allocate = count_allocate,
+                .release = count_release,
+                .memory_user = &refuse};
   dlc_ctx *ctx = context(o);
-  Call small = call_new(4, 8), large = call_new(500, 2000);  /* 4 MB of arena */
+  Call small = call_new(4, 8), large = call_new(500, 2000); /* 4 MB of arena */
   CU_ASSERT_EQUAL(run(ctx, &small), DLC_OK);
   int before = allocated;
   CU_ASSERT_EQUAL(run(ctx, &large), DLC_OK);
@@ -299,7 +322,11 @@ static void test_memory(void) {
   call_free(&small), call_free(&large);
 }
 
-typedef struct { dlc_ctx *ctx; Call call; int code, bad; } Job;
+typedef struct {
+  dlc_ctx *ctx;
+  Call call;
+  int code, bad;
+} Job;
 
 static void *job(void *arg) {
   Job *j = arg;
@@ -374,7 +401,7 @@ static void test_fork(void) {
 
 /* Denormal results by every thread, whatever mode the caller is in; and none where they are not wanted. */
 static void test_denormals(void) {
-  enum { FLUSH = 0x8040 };                                   /* of MXCSR */
+  enum { FLUSH = 0x8040 }; /* of MXCSR */
   weights_data[1] = 0;
   for (int flush = 0; flush < 2; flush++) {
     dlc_ctx *ctx = context((dlc_opts){.threads = 2, .flags = flush ? DLC_FLUSH_DENORMALS : 0});
