@@ -22,6 +22,7 @@ static const char *in_folder(const char *name) {
 }
 
 static char *slurp(const char *path, size_t *n) {
+  *n = 0;
   FILE *f = fopen(path, "rb");
   if (!f) return NULL;
   char *bytes = malloc(1 << 20);
