@@ -4,7 +4,7 @@
 #include "../passes/passes.h"
 #include <time.h>
 
-const char *const compile_stages[] = {"read", "check", "optimise", "schedule", "codegen", "link", NULL};
+const char *const compile_stages[] = {"read", "optimise", "schedule", "codegen", "link", NULL};
 
 int dlc_guard(int (*body)(Ctx *, void *), bool (*failed)(Ctx *, void *), void *user) {
   Ctx *c = ctx_new();
@@ -47,9 +47,11 @@ Graph *compile_simplified(Ctx *c, const Options *o) {
   return m->graph;
 }
 
+/* A compile under way: the stages that passes and this file report are timed, then told to the user's progress. */
 typedef struct {
   const Options *o;
   CompileReport *report;
+  Module *m;
   double started;
 } Job;
 
@@ -59,53 +61,78 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* The work of a stage is done: its time goes into the report. */
-static void stage_done(Job *j, const char *name, const char *detail) {
-  CompileReport *r = j->report;
-  double t = now();
-  if (r->nstages < COUNT(r->stage)) {
-    StageTime *s = &r->stage[r->nstages++];
-    snprintf(s->name, sizeof s->name, "%s", name);
-    s->seconds = t - j->started;
-  }
-  j->started = t;
-  if (j->o->progress) j->o->progress(j->o->progress_user, name, 1, detail);
+static void tell(const Job *j, const char *stage, double fraction, const char *detail) {
+  if (j->o->progress) j->o->progress(j->o->progress_user, stage, fraction, detail);
 }
 
-static void stage_begins(Job *j, const char *name) {
-  if (j->o->progress) j->o->progress(j->o->progress_user, name, 0, NULL);
+/* What there is to say when a stage is over. */
+static const char *stage_result(const Job *j, const char *stage) {
+  const CompileReport *r = j->report;
+  const Module *m = j->m;
+  if (!m) return NULL;
+  Ctx *c = m->c;
+  if (!strcmp(stage, "read"))
+    return ctx_printf(c, "%d nodes, %.1f M parameters, sha256 %.8s", r->nodes_before, (double)r->params / 1e6,
+                      r->sha256);
+  if (!strcmp(stage, "optimise"))
+    return ctx_printf(c, "%d -> %d nodes: %d folded, %d fused", r->nodes_before, m->graph->nodes.n, m->folded,
+                      m->fused);
+  return strcmp(stage, "schedule") ? NULL : ctx_printf(c, "%d kernels", m->kernels.n);
+}
+
+/* Closes the running stage; NULL: none follows. */
+static void next_stage(Job *j, const char *name) {
+  CompileReport *r = j->report;
+  double t = now();
+  if (r->nstages) {
+    StageTime *last = &r->stage[r->nstages - 1];
+    last->seconds = t - j->started;
+    tell(j, last->name, 1, stage_result(j, last->name));
+  }
+  j->started = t;
+  if (name && r->nstages < COUNT(r->stage)) snprintf(r->stage[r->nstages++].name, sizeof r->stage->name, "%s", name);
+}
+
+static void on_progress(void *user, const char *stage, double fraction, const char *detail) {
+  Job *j = user;
+  if (!j->report->nstages || strcmp(j->report->stage[j->report->nstages - 1].name, stage) != 0) next_stage(j, stage);
+  tell(j, stage, fraction, detail);
+}
+
+static void read_model(Job *j, Ctx *c, const Options *o) {
+  CompileReport *r = j->report;
+  OnnxInfo info = {.nodes = 0};
+  Module *m = module_new(c, o, &info);
+  r->nodes_before = info.nodes;
+  r->params = info.params;
+  r->model_bytes = info.bytes;
+  snprintf(r->sha256, sizeof r->sha256, "%s", info.sha256);
+  j->m = m;
 }
 
 static int compile_body(Ctx *c, void *user) {
   Job *j = user;
   CompileReport *r = j->report;
   Options *o = ctx_copy(c, j->o, sizeof *j->o);
-  OnnxInfo info = {.nodes = 0};
   ObjectList objects = {0};
-  stage_begins(j, "read");
+  o->progress = on_progress;
+  o->progress_user = j;
   o->name = output_prefix(c, o);
+  on_progress(j, "read", 0, NULL);
   Outputs out = o->stop_after ? (Outputs){.files = {0}} : output_open(c, o);
-  Module *m = module_new(c, o, &info);
-  r->nodes_before = info.nodes;
-  r->params = info.params;
-  r->model_bytes = info.bytes;
-  snprintf(r->sha256, sizeof r->sha256, "%s", info.sha256);
-  stage_done(
-      j, "read",
-      ctx_printf(c, "%d nodes, %.1f M parameters, sha256 %.8s", info.nodes, (double)info.params / 1e6, info.sha256));
-  pipeline_run(m);
-  stage_done(j, "schedule", ctx_printf(c, "%d kernels", m->kernels.n));
+  read_model(j, c, o);
+  pipeline_run(j->m);
   if (o->stop_after) return 0;
-  stage_begins(j, "codegen");
+  on_progress(j, "codegen", 0, NULL);
   if (output_wants(&out, "so")) {
-    emit_kernels(m, &objects);
-    entry_emit(m, &(EntryInfo){o->name, output_info(m, info.sha256)}, &objects);
+    emit_kernels(j->m, &objects);
+    entry_emit(j->m, &(EntryInfo){o->name, output_info(j->m, r->sha256)}, &objects);
   }
-  stage_done(j, "codegen", NULL);
-  stage_begins(j, "link");
-  output_write(m, &out, &objects, info.sha256);
-  output_commit(m, &out, r);
-  stage_done(j, "link", NULL);
+  on_progress(j, "link", 0, NULL);
+  output_write(j->m, &out, &objects, r->sha256);
+  output_commit(j->m, &out, r);
+  next_stage(j, NULL);
+  if (o->explain) fputs(j->m->notes.s, stdout);
   return 0;
 }
 
@@ -116,6 +143,6 @@ static bool compile_failed(Ctx *c, void *user) {
 }
 
 int dlc_compile(const Options *o, CompileReport *report) {
-  Job job = {o, report, now()};
+  Job job = {.o = o, .report = report, .started = now()};
   return dlc_guard(compile_body, compile_failed, &job);
 }

@@ -1,6 +1,6 @@
 /* compile.h - dlc as a library: one call compiles a model.
  *
- * The stages a progress callback may hear of, in order: read, check, optimise, schedule, codegen, link. A NULL stage says that
+ * The stages a progress callback may hear of, in order: read, optimise, schedule, codegen, link. A NULL stage says that
  * an error message follows.
  */
 #ifndef DLC_COMPILE_H

@@ -2,6 +2,7 @@
 #include "output.h"
 #include "../codegen/header.h"
 #include "../codegen/link.h"
+#include "elf.h"
 #include "json.h"
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -33,9 +34,15 @@ static HeaderIo *header_ports(Ctx *c, Tensor *const *t, int n) {
   return io;
 }
 
+/* As a library tells of it: this machine's CPU has a name too. */
+static const char *cpu_name(const Target *t) { return strcmp(t->name, "host") ? t->name : t->cpu; }
+
+/* At the largest sizes; -1 if a dimension has no bound but the one that every dimension has. */
 static int64_t workspace_bytes(Module *m) {
   Range r = m->arena_bytes ? expr_range(m->c, m->arena_bytes) : (Range){0, 0, 1};
   int64_t bytes;
+  for (int i = 0; i < m->graph->dims.n; i++)
+    if (m->graph->dims.v[i]->max >= DIM_MAX) return -1;
   return r.max == INT64_MAX || !add_ok(r.max, m->scratch_bytes, &bytes) ? -1 : bytes;
 }
 
@@ -46,7 +53,7 @@ static const char *header_of(Module *m, const char *sha256) {
   HeaderInfo info = {.prefix = m->opt->name,
                      .model_sha256 = sha256,
                      .target = m->target->triple,
-                     .cpu = m->target->name,
+                     .cpu = cpu_name(m->target),
                      .ninputs = g->inputs.n,
                      .noutputs = g->outputs.n,
                      .syms = syms,
@@ -78,7 +85,7 @@ const char *output_info(Module *m, const char *sha256) {
   json_text(&j, "name", m->opt->name);
   json_text(&j, "model_sha256", sha256);
   json_text(&j, "target", m->target->triple);
-  json_text(&j, "cpu", m->target->name);
+  json_text(&j, "cpu", cpu_name(m->target));
   json_ports(&j, m->c, "inputs", m->graph->inputs.v, m->graph->inputs.n);
   json_ports(&j, m->c, "outputs", m->graph->outputs.v, m->graph->outputs.n);
   json_int(&j, "weight_bytes", m->weight_bytes);
@@ -158,7 +165,7 @@ static void fill_report(Module *m, CompileReport *r) {
   r->kernels = m->kernels.n;
   r->weight_bytes = m->weight_bytes;
   r->workspace_bytes = workspace_bytes(m);
-  snprintf(r->cpu, sizeof r->cpu, "%s", m->target->name);
+  snprintf(r->cpu, sizeof r->cpu, "%s%s", cpu_name(m->target), strcmp(m->target->name, "host") ? "" : " (host)");
   snprintf(r->triple, sizeof r->triple, "%s", m->target->triple);
   snprintf(r->name, sizeof r->name, "%s", m->opt->name);
   put_ports(m->c, r->inputs, sizeof r->inputs, g->inputs.v, g->inputs.n);
@@ -205,5 +212,8 @@ void output_commit(Module *m, const Outputs *out, CompileReport *r) {
     if (i > 0) continue;
     snprintf(r->output, sizeof r->output, "%s", path);
     r->file_bytes = file_bytes(path);
+    if (strcmp(out->kinds.v[i], "so") != 0) continue;
+    ElfLibrary e = elf_read(m->c, path);
+    for (int k = 0; k < e.sections.n; k++) r->code_bytes += e.sections.v[k].code ? e.sections.v[k].bytes : 0;
   }
 }

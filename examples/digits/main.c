@@ -20,7 +20,7 @@ static int classify(const unsigned char *image, float *score) {
 static void show(unsigned char digits[][65], int count) {
   static const char *const shade[] = {"  ", "░░", "▒▒", "▓▓", "██"};
   for (int row = 0; row < 8; row++, putchar('\n'))
-    for (int d = 0; d < count; d++, fputs("  ", stdout))
+    for (int d = 0; d < count; d++, fputs("     ", stdout))
       for (int column = 0; column < 8; column++) fputs(shade[(digits[d][1 + row * 8 + column] + 3) / 4], stdout);
   for (int d = 0; d < count; d++) {
     float score;

@@ -48,6 +48,8 @@ static void print_summary(const Cli *cli, FILE *out, const CompileReport *r) {
             diag_quote(c, r->header), term_off(color), r->name, diag_quote(c, r->inputs), diag_quote(c, r->outputs),
             workspace);
   }
+  if (*r->header)
+    fprintf(out, "next: dlc compare %s --ref ort %s\n", diag_quote(c, r->output), diag_quote(c, cli->args.v[0]));
 }
 
 static void print_json(FILE *out, const CompileReport *r) {

@@ -1,5 +1,5 @@
 /* inspect.c - dlc inspect: what a model contains, or a compiled library, without running either. */
-#include "elf.h"
+#include "../elf.h"
 #include "../json.h"
 #include "term.h"
 #include "../compile.h"

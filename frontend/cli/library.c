@@ -1,5 +1,5 @@
 /* library.c - runs a compiled library through its table (runtime/dlc.h). */
-#include "elf.h"
+#include "../elf.h"
 #include "runner.h"
 #include "../../runtime/dlc.h"
 #include <dlfcn.h>

@@ -102,7 +102,7 @@ static bool check_input(Import *im, const OnnxValue *v) {
   Ctx *c = im->c;
   const char *name = diag_quote(c, v->name);
   int errors = ctx_diags(c)->list.n;
-  if (v->kind) diag_error(c, E0405, NULL, NULL, "input '%s' is a %s; only tensors are supported", name, v->kind);
+  if (v->kind) diag_error(c, E0405, NULL, NULL, "input '%s' is %s; only tensors are supported", name, v->kind);
   else if (!v->elem) diag_error(c, E0304, NULL, NULL, "input '%s' has no element type", name);
   else if (dtype_from_onnx(v->elem) == DT_NONE)
     diag_error(c, E0404, NULL, NULL, "input '%s': element type %s is not supported", name, onnx_type_name(c, v->elem));

@@ -49,7 +49,7 @@ typedef struct OnnxDim { int64_t value; const char *param; } OnnxDim;      /* va
 
 typedef struct OnnxValue {         /* a graph's input or output */
   const char *name;
-  const char *kind;                /* NULL: a tensor or not said; else "sequence", "map" ... */
+  const char *kind;                /* NULL: a tensor or not said; else "a sequence", "a map" ... */
   int elem;                        /* code of the element type; 0 = not said */
   bool has_shape;
   const OnnxDim *dims; int ndims;

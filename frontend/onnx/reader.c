@@ -172,8 +172,8 @@ static const OnnxNode *read_nodes(const Reader *r, Onnx__NodeProto **p, size_t n
 }
 
 static void read_type(const Reader *r, const Onnx__TypeProto *p, OnnxValue *v) {
-  v->kind = p->has_sequence_type ? "sequence" : p->has_map_type ? "map" : p->has_opaque_type ? "opaque value"
-          : p->has_sparse_tensor_type ? "sparse tensor" : p->has_optional_type ? "optional" : NULL;
+  v->kind = p->has_sequence_type ? "a sequence" : p->has_map_type ? "a map" : p->has_opaque_type ? "an opaque value"
+          : p->has_sparse_tensor_type ? "a sparse tensor" : p->has_optional_type ? "an optional" : NULL;
   if (!p->tensor_type) return;
   v->elem = p->tensor_type->elem_type;
   const Onnx__TensorShapeProto *shape = p->tensor_type->shape;

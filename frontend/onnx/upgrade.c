@@ -335,7 +335,19 @@ static Tensor *scales_of(Draft *d) {
   return NULL;
 }
 
-/* Coordinates were not centred, and rounded down. */
+/* The nearest element was taken downwards where the scale enlarges, upwards where it shrinks. NULL: one does this, one that. */
+static const char *rounding(const Tensor *scales) {
+  int64_t dims[MAX_RANK];
+  bool shrinks = false, enlarges = false;
+  bool known = scales->data && scales->rank == 1 && tensor_dims(scales, dims);
+  for (int64_t i = 0; known && i < dims[0]; i++) {
+    shrinks |= tensor_const_float(scales, i) < 1;
+    enlarges |= tensor_const_float(scales, i) > 1;
+  }
+  return !shrinks ? "floor" : enlarges ? NULL : "ceil";
+}
+
+/* Coordinates were not centred. */
 static bool up_resize(Draft *d, const char *arg) {
   Tensor *scales = input(d, 1) ? input(d, 1) : scales_of(d);
   up_drop(d, "scales height_scale width_scale");
@@ -347,7 +359,10 @@ static bool up_resize(Draft *d, const char *arg) {
   set_input(d, 2, scales);
   up_words(d, "mode: bilinear=linear trilinear=linear");
   set_string(d, "coordinate_transformation_mode", "asymmetric");
-  set_string(d, "nearest_mode", "floor");
+  const char *nearest = rounding(scales);
+  if (nearest) set_string(d, "nearest_mode", nearest);
+  else if (!is_string(draft_attr(d, "mode"), "linear"))
+    return up_refuse(d, "its form of opset 10 that enlarges one axis and shrinks another is not supported");
   return true;
 }
 

@@ -1,8 +1,8 @@
-/* elf.h - what `dlc inspect` and `dlc run` ask of a 64-bit little-endian ELF library, without loading it. */
-#ifndef DLC_CLI_ELF_H
-#define DLC_CLI_ELF_H
+/* elf.h - what a compiled library contains, read from the file: 64-bit little-endian ELF, without loading it. */
+#ifndef DLC_ELF_H
+#define DLC_ELF_H
 
-#include "../../ir/base.h"
+#include "../ir/base.h"
 
 typedef struct { const char *name; int64_t bytes; bool code, loaded; } ElfSection;
 typedef struct ElfLibrary {

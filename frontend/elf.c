@@ -1,6 +1,6 @@
 /* elf.c - reads section headers and the dynamic symbol table; every offset is checked against the file's size. */
 #include "elf.h"
-#include "../../ir/diag.h"
+#include "../ir/diag.h"
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
