@@ -622,7 +622,7 @@ static void choose_row(Tape *t) {
   int64_t n = 1;
   for (int d = t->rank - 1; d >= 0; d--) {
     int64_t extent = t->dims[d];
-    if (extent == 1) continue;
+    if (extent <= 1) continue;       /* without elements there are no rows at all */
     if (t->lane < 0) t->lane = d;
     else if (n * extent > TAPE_LANES && n >= TAPE_LANES / 4) break;
     t->first = d;
