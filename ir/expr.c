@@ -271,7 +271,8 @@ Expr *ex_cast(Ctx *c, DType t, Expr *a) {
     DType mid = a->dtype, from = x->dtype;
     bool integers = dtype_is_int(t) && dtype_is_int(mid) && dtype_is_int(from);
     bool wraps = integers && dtype_info[t].bits <= dtype_info[mid].bits;
-    if (wraps || holds_all(mid, from)) return ex_cast(c, t, x);
+    bool saturates = dtype_is_float(mid) && dtype_is_int(from) && dtype_is_int(t) && !holds_all(t, from);
+    if (wraps || (holds_all(mid, from) && !saturates)) return ex_cast(c, t, x);
     if (dtype_is_int(mid) && dtype_is_int(from)) {           /* the values at hand fit, if not all of the type */
       Range r = expr_range(c, x), all = range_of_type(mid);
       bool open = dtype_info[mid].bits == 64 && (r.max == INT64_MAX || (mid == DT_U64 && r.min < 0));

@@ -104,7 +104,7 @@ static void split(Division *v, const Lin *n) {
     v->q.k += floor_div(n->k, v->dm.coef);
     v->r.k = floor_mod(n->k, v->dm.coef);
   } else {
-    take_out_sum(v);
+    if (v->index) take_out_sum(v);
   }
 }
 

@@ -207,7 +207,10 @@ Expr *mono_build(Ctx *c, DType t, const Mono *m) {
   }
   Expr *e = m->f[0];
   for (int i = 1; i < m->n; i++) e = expr_raw2(c, EX_MUL, t, e, m->f[i]);
-  return coef == 1 ? e : expr_raw2(c, EX_MUL, t, e, ex_const_i(c, t, coef));
+  if (coef == 1) return e;
+  Lin l = {.t = t};
+  lin_add_core(&l, e, coef);
+  return lin_build(c, &l);
 }
 
 /* A sum as a factor: its common divisor goes to the coefficient, the first term is positive. */
