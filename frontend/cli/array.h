@@ -21,7 +21,7 @@ const char *array_type_text(Ctx *c, const Array *a);         /* "f32[2,4]" */
 Array npy_read(Ctx *c, const char *path);
 void npy_write(Ctx *c, const char *path, const Array *a);
 
-/* .pb: an ONNX TensorProto, as stored test data are. */
-Array array_read_pb(Ctx *c, const char *path);
+/* .pb: an ONNX TensorProto, as stored test data are. Some of those lack leading dimensions of 1: they get them, up to rank. */
+Array array_read_pb(Ctx *c, const char *path, int rank);
 
 #endif

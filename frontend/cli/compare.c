@@ -180,8 +180,9 @@ static void compare_folder(Compare *k, const char *dir) {
   Ctx *c = k->cli->c;
   Runner *r = k->runner;
   Array *in = NEW_ARRAY(c, Array, r->ninputs), *reference = NEW_ARRAY(c, Array, r->noutputs);
-  for (int i = 0; i < r->ninputs; i++) in[i] = array_read_pb(c, ctx_printf(c, "%s/input_%d.pb", dir, i));
-  for (int i = 0; i < r->noutputs; i++) reference[i] = array_read_pb(c, ctx_printf(c, "%s/output_%d.pb", dir, i));
+  for (int i = 0; i < r->ninputs; i++)
+    in[i] = array_read_pb(c, ctx_printf(c, "%s/input_%d.pb", dir, i), r->inputs[i].rank);
+  for (int i = 0; i < r->noutputs; i++) reference[i] = array_read_pb(c, ctx_printf(c, "%s/output_%d.pb", dir, i), 0);
   compare_sample(k, in, reference);
 }
 

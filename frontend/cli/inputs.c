@@ -38,8 +38,8 @@ static bool ends_with(const char *s, const char *end) {
   return n >= m && !strcmp(s + n - m, end);
 }
 
-static Array read_file(const Cli *cli, const char *path) {
-  if (ends_with(path, ".pb")) return array_read_pb(cli->c, path);
+static Array read_file(const Cli *cli, const char *path, int rank) {
+  if (ends_with(path, ".pb")) return array_read_pb(cli->c, path, rank);
   if (ends_with(path, ".npy")) return npy_read(cli->c, path);
   diag_fail(cli->c, E0202, NULL, NULL, "--input: %s is neither .npy nor .pb", diag_quote(cli->c, path));
 }
@@ -136,7 +136,7 @@ Array *runner_inputs(const Cli *cli, const Runner *r) {
     const char *spec = spec_of(cli, r, i);
     apply_shape_option(cli, &o, &dims, &r->inputs[i]);
     if (*spec != '@') continue;
-    in[i] = read_file(cli, spec + 1);
+    in[i] = read_file(cli, spec + 1, r->inputs[i].rank);
     bind_dims(cli->c, &dims, &r->inputs[i], &in[i]);
   }
   for (int i = 0; i < r->ninputs; i++) {
