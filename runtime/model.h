@@ -62,8 +62,8 @@ void dlc_rt_parallel(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int6
 /* The same on the calling thread alone: for kernels without a parallel loop (total 1) and for less than 15 us of work. */
 void dlc_rt_serial(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int64_t *syms, int64_t total);
 
-/* ---- behind P_run: one thread, no context. workspace (64-byte aligned): arena, then scratch, each rounded up to 128
- * bytes; NULL if it takes none. syms: all n_syms ---- */
+/* ---- behind P_run: one thread, no context. workspace (64-byte aligned): the arena rounded up to 64 bytes, then
+ * scratch_bytes; NULL if that is nothing. syms: all n_syms ---- */
 int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace);
 
 /* ---- behind P_model ---- */

@@ -329,7 +329,7 @@ int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace) {
   if (d->plan(syms, plan) || !rt_memory_bytes(plan[0], 1, &bytes)) return DLC_E_SHAPE;
   if (!workspace && bytes) return DLC_E_ARG;
   dlc_opts opts = {.struct_size = sizeof opts};
-  char *scratch = workspace ? (char *)workspace + (bytes - rt_scratch_stride()) : NULL;
+  char *scratch = workspace ? (char *)workspace + scratch_at : NULL;
   dlc_rt rt = {.threads = 1, .scratch = scratch, .scratch_stride = rt_scratch_stride(), .opts = &opts};
   FpMode before = fp_set(0);
   code = d->main(&rt, workspace, weights_take(&opts), io, syms);

@@ -446,7 +446,7 @@ static void test_no_context(void) {
   Call c = call_new(5, 9);
   void *io[] = {c.a, c.b, c.y, c.k};
   int64_t syms[] = {5, 9, MAX_N};
-  char *workspace = aligned_alloc(64, 256 + 128);
+  char *workspace = aligned_alloc(64, 192 + 64); /* 180 of arena, 64 of scratch */
   CU_ASSERT_EQUAL(dlc_rt_run_static(io, syms, workspace), DLC_OK);
   c.k_shape[0] = syms[2];
   CU_ASSERT_EQUAL(wrong(&c), 0);
