@@ -31,7 +31,7 @@ static bool is_state(const Module *m, const Tensor *t) {
 }
 
 /* ---- which maps are blocked ---- */
-typedef struct { const Stage *st; bool weights, map, same_channel, channel_last; } Roles;
+typedef struct { const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
 static void find_roles(const Expr *e, void *user) {
   Roles *r = user;
   if (e->op != EX_LOAD) return;
@@ -44,6 +44,7 @@ static void find_roles(const Expr *e, void *user) {
   }
   r->weights |= t->data && channel;
   r->map |= !t->data && t->rank == st->out->rank && spatial;
+  r->row_major |= t->data && e->n > 1 && e->a[e->n - 1] == st->axes[st->out->rank - 1]->self;   /* a matrix product's columns */
   r->channel_last |= !t->data && !t->layout && spatial && e->a[e->n - 1] == st->axes[1]->self;
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && e->a[1] == st->axes[1]->self;
 }
@@ -56,7 +57,7 @@ static bool wants_blocks(Module *m, const Stage *st, int lanes) {
   Roles r = {.st = st};
   Expr *red = stage_reduce(st->body);
   expr_visit(st->body, find_roles, &r);
-  return r.same_channel || r.channel_last || (red && red->u.i == RED_SUM && red->a[0]->op == EX_MUL && r.weights && r.map);
+  return r.same_channel || r.channel_last || (red && red->u.i == RED_SUM && red->a[0]->op == EX_MUL && r.weights && r.map && !r.row_major);
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */
