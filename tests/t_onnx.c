@@ -512,6 +512,7 @@ static Wire upgraded(int opset, const char *dims, Wire node) {
   Wire g = graph_xy(dims);
   add_floats(&g, "c3", "3", 3, (float[]){1, 2, 3});
   add_floats(&g, "s4", "4", 4, (float[]){1, 1, 2, 2});
+  add_floats(&g, "half", "4", 4, (float[]){1, 1, 0.5f, 0.6f});
   wire_message(&g, 1, node);
   return onnx_model(g, opset);
 }
@@ -579,19 +580,31 @@ static void test_upgrade_broadcast(void) {
   ctx_free(r.c);
 }
 
+static const char *string_attr(const Node *n, const char *name) {
+  for (int i = 0; i < n->op->nattr; i++)
+    if (!strcmp(n->attrs[i].name, name)) return n->attrs[i].s;
+  return "";
+}
+
 static void test_upgrade_others(void) {
+  Result r;
   Wire n = onnx_node("Upsample", "x", "y");
   attr_floats(&n, "scales", 4, 1.0, 1.0, 2.0, 3.0);
   check_text(upgraded(7, "1x3x4x5", n), "Upsample 7", "Resize(x,-,[1 1 2 3])");
   check_text(upgraded(9, "1x3x4x5", onnx_node("Upsample", "x s4", "y")), "Upsample 9", "Resize(x,-,[1 1 2 2])");
   check_text(upgraded(10, "1x3x4x5", onnx_node("Resize", "x s4", "y")), "Resize 10", "Resize(x,-,[1 1 2 2])");
+  r = import(upgraded(10, "1x3x4x5", onnx_node("Resize", "x half", "y")));
+  CU_ASSERT_FATAL(r.g && r.g->nodes.n == 1);
+  CU_ASSERT(!strcmp(string_attr(r.g->nodes.v[0], "nearest_mode"), "ceil"));
+  CU_ASSERT(!strcmp(string_attr(r.g->nodes.v[0], "coordinate_transformation_mode"), "asymmetric"));
+  ctx_free(r.c);
   n = onnx_node("Dropout", "x", "y");
   attr_float(&n, "ratio", 0.3f);
   attr_int(&n, "is_test", 1);
   check_text(upgraded(6, "2x3", n), "Dropout", "Dropout(x)");
   n = onnx_node("Cast", "x", "y");
   attr_text(&n, "to", "INT64");
-  Result r = import(upgraded(5, "2x3", n));
+  r = import(upgraded(5, "2x3", n));
   CU_ASSERT_FATAL(r.g && r.g->nodes.n == 1);
   for (int i = 0; i < r.g->nodes.v[0]->op->nattr; i++)
     if (!strcmp(r.g->nodes.v[0]->attrs[i].name, "to")) CU_ASSERT(r.g->nodes.v[0]->attrs[i].i == I64);

@@ -320,7 +320,10 @@ static void import_node(Import *im, NameScope *s, const OnnxNode *n, int index) 
              .said = n->op,
              .nout = n->nout};
   d.index = s->index >= 0 ? s->index : index;
-  d.name = *s->prefix ? function_name(im->c, s, n->name) : n->name;
+  d.name = n->name;
+  if (*s->prefix)
+    d.name =
+        *n->name ? function_name(im->c, s, n->name) : ctx_printf(im->c, "%.*s", (int)strlen(s->prefix) - 1, s->prefix);
   d.out = n->nout && *n->out[0] ? n->out[0] : n->op;
   if (++im->nodes > im->most_nodes)
     diag_fail(im->c, E0303, NULL, NULL, "more than %d nodes, functions inlined", im->most_nodes);
