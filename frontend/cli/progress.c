@@ -46,7 +46,8 @@ static void draw(Progress *p, double fraction, double t) {
   for (int i = 0; i < BAR; i++) bar[i] = i < full ? '#' : '-';
   bar[BAR] = 0;
   double spent = t - p->started;
-  if (fraction > 0.02 && spent > 0.5) snprintf(part, sizeof part, ", %.0f s left", spent / fraction - spent);
+  if (fraction > 0.02 && fraction < 1 && spent > 0.5)
+    snprintf(part, sizeof part, "  %.0f s left", spent / fraction - spent);
   snprintf(text, sizeof text, "%s", p->detail);
   snprintf(p->detail, sizeof p->detail, "%s  %.180s%s", bar, text, part);
   fputs("\r\033[K", stderr);
