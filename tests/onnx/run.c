@@ -96,8 +96,9 @@ static const char *run_data_set(Ctx *c, Graph *g, Interp *in, const char *folder
   Value *inputs = NEW_ARRAY(c, Value, g->inputs.n + 1), *outputs = NEW_ARRAY(c, Value, g->outputs.n + 1);
   for (int i = 0; i < g->inputs.n; i++) {
     OnnxArray a = onnx_read_tensor(c, ctx_printf(c, "%s/input_%d.pb", folder, file[i]));
-    inputs[i] = (Value){ .dtype = a.dtype, .rank = a.rank, .data = a.data };
-    memcpy(inputs[i].dims, a.dims, sizeof a.dims);
+    int more = MAX(g->inputs.v[i]->rank - a.rank, 0);        /* stored data may leave out leading dimensions of 1 */
+    inputs[i] = (Value){ .dtype = a.dtype, .rank = a.rank + more, .data = a.data };
+    for (int d = 0; d < inputs[i].rank; d++) inputs[i].dims[d] = d < more ? 1 : a.dims[d - more];
   }
   interp_graph(in, g, inputs, outputs);
   for (int i = 0; i < g->outputs.n; i++) {
