@@ -66,6 +66,8 @@ static void load_shape(Load *l) {
   a->bytes = (size_t)bytes;
 }
 
+enum { STEP = 4 << 20 };
+
 static bool inside(const Source *s, const uint8_t *p) { return p >= s->bytes && p < s->bytes + s->size; }
 
 /* The array's data is what lies at p, in s or in what the reader unpacked. */
@@ -78,10 +80,14 @@ static void take(Load *l, const Source *s, const uint8_t *p) {
     a->data = p;
     return;
   }
-  uint8_t *to = ctx_copy(l->c, p, a->bytes);
+  uint8_t *to = ctx_alloc(l->c, a->bytes);
+  for (size_t at = 0, n; at < a->bytes; at += n) {           /* the file's pages go as the copy's come */
+    n = MIN(a->bytes - at, (size_t)STEP);
+    memcpy(to + at, p + at, n);
+    if (inside(s, p)) source_release(s, p + at, n);
+  }
   if (a->dtype == DT_BOOL)
     for (size_t i = 0; i < a->bytes; i++) to[i] = to[i] != 0;
-  if (inside(s, p)) source_release(s, p, a->bytes);
   a->data = to;
 }
 
