@@ -699,7 +699,7 @@ static void emit_if(Emit *e, const Stmt *s) {
   memo_close(e);
   LLVMBasicBlockRef then = new_block(e, "then"), otherwise = new_block(e, "else"), after = new_block(e, "after");
   LLVMBuildCondBr(e->b, cond, then, otherwise);
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < 2; k++) {                              /* registers are not set in branches */
     int mark = e->cse.n;
     e->epoch++;
     LLVMPositionBuilderAtEnd(e->b, k ? otherwise : then);
@@ -758,8 +758,14 @@ static void store_at(Emit *e, Ref array, LLVMTypeRef type, int i, Ref v) {
   LLVMBuildStore(e->b, v, LLVMBuildGEP2(e->b, type, array, &at, 1, ""));
 }
 
+static void emit_stop(Emit *e) {
+  LLVMBuildRet(e->b, LLVMConstInt(e->i32, (uint64_t)-2, true));              /* DLC_E_SHAPE */
+  LLVMPositionBuilderAtEnd(e->b, new_block(e, "unreachable"));
+}
+
 static void emit_call(Emit *e, const Stmt *s) {
   struct Host *h = &e->host;
+  if (s->kernel == e->m->stop) { emit_stop(e); return; }
   const Stmt *loop = program_parallel_loop(s->kernel);
   for (int i = 0; i < s->kernel->nparams; i++) store_at(e, h->bufs, e->ptr, i, tensor_address(e, s->args[i]));
   for (int i = 0; i < s->kernel->dims.n; i++) store_at(e, h->dims, e->i64, i, int_value(e, eval_sym(e, s->dims[i])));

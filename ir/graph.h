@@ -71,6 +71,7 @@ struct Graph {
   const char *name;
   VEC(Tensor *) inputs, outputs;   /* outputs may repeat and may be inputs or constants */
   VEC(Node *) nodes;               /* topological order */
+  VEC(Expr *) assumed;             /* conditions on dims that the graph is compiled under; a run that breaks one stops with DLC_E_SHAPE */
   VEC(Sym *) dims;                 /* the named dimensions of the model, in order of appearance (top graph) */
   Map names;                       /* interned name -> Tensor*; inner graphs look up through parent */
   VEC(Graph *) inner;              /* every graph made with this one as its parent */

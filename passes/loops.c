@@ -368,7 +368,7 @@ static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   bool one = ex_equals_int(count, 1), loop = !one || it->kind == LOOP_VECTOR;
   int nopened = 0;                                           /* a symbol of one value would fold away, and with it the lanes */
   Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, one ? ex_int(c, 2) : count) : NULL;
-  it->value = loop ? s->self : ex_int(c, 0);
+  it->value = loop && (it->kind == LOOP_VECTOR || expr_range(c, count).max > 1) ? s->self : ex_int(c, 0);
   if (p && p->chunk && it == p->outer)
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
   open_fused_splits(r, opened, &nopened);
@@ -377,7 +377,8 @@ static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   it->value = NULL;
   while (nopened) opened[--nopened]->run = NULL;
   if (!loop) return body;
-  Stmt *f = st_for(c, it->kind, s, count, body);
+  bool open = it->kind == LOOP_UNROLL && !ex_is_int(count, NULL);            /* a rest that may be empty */
+  Stmt *f = st_for(c, open ? LOOP_SERIAL : it->kind, s, count, body);
   f->lanes = it->lanes;
   return f;
 }
@@ -465,6 +466,8 @@ Kernel *kernel_of(Ctx *c, const char *name, Stmt *body) {
   k->body = body;
   Signature sig = {.c = c, .k = k};
   add_stmt(&sig, body);
+  for (int i = 0; i < sig.params.n; i++)
+    for (int d = 0; d < sig.params.v[i]->rank; d++) expr_visit(sig.params.v[i]->shape[d], add_expr, &sig);
   k->params = sig.params.v;
   k->nparams = sig.params.n;
   k->writes = sig.writes.v;

@@ -96,6 +96,8 @@ static Stmt *lower_body(Builder *b, Body *body) {
     } else if (it->kind == ITEM_IF) {
       Expr *cond = ex_fetch(c, it->cond, ex_int(c, 0));
       vec_push(c, &seq, st_if(c, cond, lower_body(b, it->body[0]), lower_body(b, it->body[1])));
+    } else if (it->kind == ITEM_CHECK) {
+      vec_push(c, &seq, st_if(c, it->check, NULL, st_call(c, b->m->stop, NULL, 0)));
     } else {
       vec_push(c, &seq, st_for(c, LOOP_SERIAL, it->counter, it->trips, lower_body(b, it->body[0])));
     }
@@ -105,5 +107,7 @@ static Stmt *lower_body(Builder *b, Body *body) {
 
 void pass_lower(Module *m) {
   Builder b = {.m = m, .c = m->c, .kernels = map_new(m->c)};
+  m->stop = NEW(m->c, Kernel);
+  m->stop->name = "stop";
   m->program = lower_body(&b, m->body);
 }

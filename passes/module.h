@@ -47,6 +47,7 @@ struct Module {
   struct Body *body;               /* after pass_stages */
   VEC(Tensor *) states;            /* overwritten while the model runs: the states of loops */
   VEC(Kernel *) kernels;           /* distinct ones, in order of first use */
+  Kernel *stop;                    /* a CALL of it ends the program: the shapes break what the model was compiled under */
   Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
   VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set, data packed */

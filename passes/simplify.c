@@ -276,6 +276,7 @@ static bool inline_if(Simplify *s, Node *n) {
   if (n->op->cls != OPC_REGION || *n->op->domain || strcmp(n->op->name, "If") || !n->in[0]->data) return false;
   Graph *inner = op_attr(n, tensor_const_int(n->in[0], 0) ? "then_branch" : "else_branch")->graph;
   adopt_consts(n->graph, inner);
+  for (int i = 0; i < inner->assumed.n; i++) vec_push(s->c, &n->graph->assumed, inner->assumed.v[i]);
   inline_graph(s, n, inner);
   for (int i = 0; i < n->nout; i++)
     if (n->out[i]) replace(s, n->out[i], inner->outputs.v[i]);

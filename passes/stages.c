@@ -180,6 +180,7 @@ static void build_node(Builder *b, Body *body, Node *n) {
 
 static Body *build_graph(Builder *b, Graph *g) {
   Body *body = NEW(b->c, Body);
+  for (int i = 0; i < g->assumed.n; i++) add_item(b, body, ITEM_CHECK)->check = g->assumed.v[i];
   for (int i = 0; i < g->nodes.n; i++) build_node(b, body, g->nodes.v[i]);
   return body;
 }

@@ -13,7 +13,7 @@
 typedef struct Group { VEC(Stage *) stages; const char *source; } Group;
 
 typedef struct Body Body;
-typedef enum { ITEM_GROUP, ITEM_IF, ITEM_LOOP } ItemKind;
+typedef enum { ITEM_GROUP, ITEM_IF, ITEM_LOOP, ITEM_CHECK } ItemKind;
 typedef struct Item {
   ItemKind kind;
   Group *group;
@@ -21,6 +21,7 @@ typedef struct Item {
   Body *body[2];                   /* IF: then, else; LOOP: [0] */
   Sym *counter;                    /* LOOP: for counter < trips */
   Expr *trips;
+  Expr *check;                     /* CHECK: a condition on dims without which the program stops */
 } Item;
 struct Body { VEC(Item *) items; };
 

@@ -43,15 +43,33 @@ static bool unify_branches(OpCtx *oc, int i, const Tensor *a, const Tensor *b) {
   return true;
 }
 
+/* Branches that give different ranks cannot both stand behind the node. Exporters write `If dim == 1 then Squeeze` so: where the condition
+ * is one on dimensions, the model is compiled for the case that it holds, and every run checks that. */
+static bool assume_then(OpCtx *oc, const Graph *then, const Graph *otherwise) {
+  Node *n = oc->node;
+  bool differ = false;
+  for (int i = 0; i < n->nout; i++) differ |= then->outputs.v[i]->rank != otherwise->outputs.v[i]->rank;
+  if (!differ || n->in[0]->nknown != 1 || !n->in[0]->known || ex_is_const(n->in[0]->known[0])) return false;
+  static const uint8_t yes = 1;
+  vec_push(oc->c, &n->graph->assumed, n->in[0]->known[0]);
+  Tensor *cond = graph_const(n->graph, "assumed", DT_BOOL, NULL, 0, &yes);
+  cond->known = NEW(oc->c, Expr *);
+  cond->known[0] = ex_bool(oc->c, true);
+  cond->nknown = 1;
+  node_set_input(n, 0, cond);
+  return true;
+}
+
 bool shape_if(OpCtx *oc) {
   Node *n = oc->node;
   Graph *then = body_of(n, "then_branch"), *otherwise = body_of(n, "else_branch");
-  int64_t cond;
+  int64_t cond = 0;
   int count;
   bool known = op_known_ints(oc, 0, &cond, 1, &count) && count == 1;
   OP_BAIL(counts_fit(oc, then, 0, n->nout) && counts_fit(oc, otherwise, 0, n->nout));
   if (known) OP_BAIL(infer_graph(oc->c, cond ? then : otherwise));
   else OP_BAIL(infer_graph(oc->c, then) & infer_graph(oc->c, otherwise));
+  if (!known && assume_then(oc, then, otherwise)) cond = known = true;
   for (int i = 0; i < n->nout; i++) {
     const Tensor *a = then->outputs.v[i], *b = otherwise->outputs.v[i];
     if (known) a = b = cond ? a : b;
