@@ -1,7 +1,7 @@
 /* op_text.c - the classes whose computes are text: ELEM (with NumPy broadcasting) and REDUCE.
  *
  * Names in the text are the operands and attributes of the row; has_NAME tells whether an optional operand is there, NAME_VALUE
- * whether a string attribute has that value, is_float whether the type T is; zero and one are of that type. An ELEM row with a variadic operand folds left:
+ * whether a string attribute has that value, is_float whether the type T is; zero, one and bits (its width) are of that type. An ELEM row with a variadic operand folds left:
  * its text combines a and b, and the second text makes the result from r and the number n of operands. 16-bit floats are
  * computed in f32 and rounded once. */
 #include "op_impl.h"
@@ -41,6 +41,7 @@ static Scope scope_of(OpCtx *oc) {
   name(oc, &s, "is_float", ex_bool(oc->c, dtype_is_float(t)));
   name(oc, &s, "zero", ex_const_i(oc->c, t, 0));
   name(oc, &s, "one", ex_const_i(oc->c, t, 1));
+  name(oc, &s, "bits", ex_const_i(oc->c, t, dtype_info[t].bits));
   return s;
 }
 

@@ -100,7 +100,7 @@ bool op_axis(OpCtx *oc, int64_t axis, int rank, int *out) {
 bool op_axes_mask(OpCtx *oc, const int64_t *axes, int n, int rank, bool *mask) {
   memset(mask, 0, sizeof *mask * MAX_RANK);
   for (int i = 0; i < n; i++) {
-    int a;
+    int a = 0;
     OP_BAIL(op_axis(oc, axes[i], rank, &a));
     if (mask[a]) return op_error(oc, E0412, NULL, "axis %lld is given twice", (long long)axes[i]);
     mask[a] = true;
@@ -304,7 +304,8 @@ Expr *op_acc(OpCtx *oc, Expr *x) { return ex_cast(oc->c, dtype_info[x->dtype].ac
 
 Expr *op_flat(Ctx *c, Expr *const *index, Expr *const *dims, int rank) {
   Expr *flat = ex_int(c, 0);
-  for (int i = 0; i < rank; i++) flat = ex_add(c, ex_mul(c, flat, dims[i]), index[i]);
+  for (int i = 0; i < rank; i++)
+    if (!ex_equals_int(dims[i], 1)) flat = ex_add(c, ex_mul(c, flat, dims[i]), index[i]);
   return flat;
 }
 

@@ -94,7 +94,7 @@ void compute_conv(OpCtx *oc) {
     at[2 + i] = window_place(c, &w, i, o[2 + i], axes[1 + i]->self);
     fat[2 + i] = axes[1 + i]->self;
   }
-  Expr *product = ex_mul(c, op_acc(oc, op_in_pad(oc, 0, at, ex_const_i(c, x->dtype, 0))), op_acc(oc, op_in(oc, 1, fat)));
+  Expr *v = op_acc(oc, op_in_pad(oc, 0, at, ex_const_i(c, x->dtype, 0))), *product = ex_mul(c, v, op_acc(oc, op_in(oc, 1, fat)));
   op_done(oc, st, with_bias(oc, ex_reduce(c, RED_SUM, product, axes, naxes), o[1]));
 }
 
@@ -162,7 +162,7 @@ void compute_conv_transpose(OpCtx *oc) {
     at[2 + i] = ex_div(c, from, s);
     hits = ex_and(c, hits, ex_eq(c, ex_mod(c, from, s), ex_int(c, 0)));
   }
-  Expr *zero = ex_const_i(c, x->dtype, 0), *v = ex_select(c, hits, op_in_pad(oc, 0, at, zero), zero);
-  Expr *product = ex_mul(c, op_acc(oc, v), op_acc(oc, op_in(oc, 1, fat)));
+  Expr *zero = ex_const_i(c, x->dtype, 0), *v = op_acc(oc, ex_select(c, hits, op_in_pad(oc, 0, at, zero), zero));
+  Expr *product = ex_mul(c, v, op_acc(oc, op_in(oc, 1, fat)));
   op_done(oc, st, with_bias(oc, ex_reduce(c, RED_SUM, product, axes, naxes), o[1]));
 }

@@ -135,8 +135,8 @@ void compute_range(OpCtx *oc) {
 /* ---- Cast, CastLike, BitCast ---- */
 
 static bool cast_to(OpCtx *oc, int64_t code, DType *t) {
-  *t = dtype_from_onnx((int)code);
-  return *t != DT_NONE || op_error(oc, E0404, NULL, "a cast to element type %lld is not supported", (long long)code);
+  *t = code >= 0 && code <= INT32_MAX ? dtype_from_onnx((int)code) : DT_NONE;
+  return *t < DT_COUNT || op_error(oc, E0404, NULL, "a cast to element type %lld is not supported", (long long)code);
 }
 
 static bool shape_as(OpCtx *oc, DType t) {
@@ -162,7 +162,7 @@ void compute_cast(OpCtx *oc) {
 }
 
 bool shape_bit_cast(OpCtx *oc) {
-  DType t, from = oc->node->in[0]->dtype;
+  DType t = DT_NONE, from = oc->node->in[0]->dtype;
   OP_BAIL(cast_to(oc, op_attr_i(oc->node, "to"), &t));
   if (dtype_info[t].bits == dtype_info[from].bits && t != DT_BOOL && from != DT_BOOL) return shape_as(oc, t);
   return op_error(oc, E0404, NULL, "the bits of %s are not those of %s", dtype_info[from].name, dtype_info[t].name);

@@ -7,6 +7,11 @@ static bool inner_fits(OpCtx *oc, const Tensor *a, const Expr *ka, const Tensor 
                   diag_quote(oc->c, b->name), tensor_type_text(oc->c, b), expr_text(oc->c, ka), expr_text(oc->c, kb));
 }
 
+static Expr *sum_of_products(OpCtx *oc, Expr *const *a_at, Expr *const *b_at, Sym *k) {
+  Expr *a = op_acc(oc, op_in(oc, 0, a_at)), *b = op_acc(oc, op_in(oc, 1, b_at));
+  return ex_reduce(oc->c, RED_SUM, ex_mul(oc->c, a, b), &k, 1);
+}
+
 /* ---- MatMul: y[batch.., i, j] = sum(k) a[batch.., i, k] * b[batch.., k, j]; a vector's missing dimension vanishes from y ---- */
 
 static int batch_rank(const Tensor *t) { return MAX(t->rank - 2, 0); }
@@ -46,7 +51,7 @@ void compute_matmul(OpCtx *oc) {
   aat[a->rank - 1] = k->self;
   bat[MAX(b->rank - 2, 0)] = k->self;
   if (b->rank > 1) bat[b->rank - 1] = o[st->out->rank - 1];
-  op_done(oc, st, ex_reduce(c, RED_SUM, ex_mul(c, op_acc(oc, op_in(oc, 0, aat)), op_acc(oc, op_in(oc, 1, bat))), &k, 1));
+  op_done(oc, st, sum_of_products(oc, aat, bat, k));
 }
 
 /* ---- Gemm: alpha * a' * b' + beta * c ---- */
@@ -88,8 +93,7 @@ void compute_gemm(OpCtx *oc) {
   aat[!ta] = k->self;
   bat[!tb] = o[1];
   bat[tb] = k->self;
-  Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, op_acc(oc, op_in(oc, 0, aat)), op_acc(oc, op_in(oc, 1, bat))), &k, 1);
-  sum = scaled(oc, sum, "alpha");
+  Expr *sum = scaled(oc, sum_of_products(oc, aat, bat, k), "alpha");
   if (op_has_input(n, 2) && op_attr_f(n, "beta") != 0) sum = ex_add(c, sum, scaled(oc, op_acc(oc, op_in_bcast(oc, 2, o, 2)), "beta"));
   op_done(oc, st, sum);
 }

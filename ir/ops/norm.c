@@ -52,6 +52,13 @@ static Expr *element_of(Stats *s, const Stage *st) {
   return op_acc(s->oc, op_in(s->oc, 0, at));
 }
 
+/* (x - mean) * inv at the stage's point; either may be NULL. Built in this order, so that texts do not depend on the C compiler. */
+static Expr *normalized(Stats *s, const Stage *st, Tensor *mean, Tensor *inv) {
+  Expr *v = element_of(s, st);
+  if (mean) v = ex_sub(s->c, v, stat_of(s, st, mean));
+  return inv ? ex_mul(s->c, v, stat_of(s, st, inv)) : v;
+}
+
 static Expr *size_of(Stats *s) {
   Expr *n = ex_int(s->c, 1);
   for (int d = 0; d < s->x->rank; d++)
@@ -87,13 +94,14 @@ void compute_softmax(OpCtx *oc) {
   Tensor *m = stat_max(&s), *e = op_temp(oc, "exp", s.acc, s.x->rank, s.x->shape);
   Expr *at[MAX_RANK];
   Stage *st = op_stage(oc, e);
-  st->body = ex_unary(c, EX_EXP, ex_sub(c, element_of(&s, st), stat_of(&s, st, m)));
+  st->body = ex_unary(c, EX_EXP, normalized(&s, st, m, NULL));
   Stat z = stat_begin(&s, "sum");
   for (int d = 0; d < e->rank; d++) at[d] = s.over[d] ? z.axes[0]->self : z.st->axes[d]->self;
   z.st->body = stat_reduce(&s, &z, RED_SUM, ex_load(c, e, at, e->rank));
   st = op_stage(oc, oc->node->out[0]);
   op_axes_exprs(st, at);
-  op_done(oc, st, ex_div(c, ex_load(c, e, at, e->rank), stat_of(&s, st, z.st->out)));
+  Expr *v = ex_load(c, e, at, e->rank);
+  op_done(oc, st, ex_div(c, v, stat_of(&s, st, z.st->out)));
 }
 
 /* m = max x;  z = log sum exp(x - m);  y = x - m - z */
@@ -105,7 +113,7 @@ void compute_log_softmax(OpCtx *oc) {
   Expr *e = ex_unary(c, EX_EXP, ex_sub(c, z.x, stat_of(&s, z.st, m)));
   z.st->body = ex_unary(c, EX_LOG, stat_reduce(&s, &z, RED_SUM, e));
   Stage *st = op_stage(oc, oc->node->out[0]);
-  op_done(oc, st, ex_sub(c, ex_sub(c, element_of(&s, st), stat_of(&s, st, m)), stat_of(&s, st, z.st->out)));
+  op_done(oc, st, ex_sub(c, normalized(&s, st, m, NULL), stat_of(&s, st, z.st->out)));
 }
 
 /* m = max x, or 0 where that is infinite;  y = log(sum exp(x - m)) + m */
@@ -204,7 +212,7 @@ void compute_layer_norm(OpCtx *oc) {
   stat_output(&s, 2, inv);
   if (!op_wants(oc->node, 0)) return;
   Stage *st = op_stage(oc, oc->node->out[0]);
-  Expr *v = ex_mul(s.c, ex_sub(s.c, element_of(&s, st), stat_of(&s, st, mean)), stat_of(&s, st, inv));
+  Expr *v = normalized(&s, st, mean, inv);
   op_done(oc, st, with_scale(&s, st, v));
 }
 
@@ -212,7 +220,7 @@ void compute_rms_norm(OpCtx *oc) {
   Stats s = layer_stats(oc);
   Tensor *inv = stat_inverse_deviation(&s, NULL, op_attr_f(oc->node, "epsilon"));
   Stage *st = op_stage(oc, oc->node->out[0]);
-  op_done(oc, st, with_scale(&s, st, ex_mul(s.c, element_of(&s, st), stat_of(&s, st, inv))));
+  op_done(oc, st, with_scale(&s, st, normalized(&s, st, NULL, inv)));
 }
 
 /* ---- per channel: InstanceNormalization, BatchNormalization ---- */
@@ -235,7 +243,7 @@ void compute_instance_norm(OpCtx *oc) {
   Stats s = stats_over(oc, 2, oc->node->in[0]->rank);
   Tensor *mean = stat_mean(&s), *inv = stat_inverse_deviation(&s, mean, op_attr_f(oc->node, "epsilon"));
   Stage *st = op_stage(oc, oc->node->out[0]);
-  Expr *v = ex_mul(c, ex_sub(c, element_of(&s, st), stat_of(&s, st, mean)), stat_of(&s, st, inv));
+  Expr *v = normalized(&s, st, mean, inv);
   op_done(oc, st, ex_add(c, ex_mul(c, v, channel_value(oc, 1, st)), channel_value(oc, 2, st)));
 }
 
@@ -320,7 +328,7 @@ void compute_mean_variance(OpCtx *oc) {
   Stat dev = stat_begin(&s, "std");
   dev.st->body = ex_add(c, ex_unary(c, EX_SQRT, stat_moment(&s, &dev, mean)), real(&s, 1e-9));
   Stage *st = op_stage(oc, oc->node->out[0]);
-  op_done(oc, st, ex_div(c, ex_sub(c, element_of(&s, st), stat_of(&s, st, mean)), stat_of(&s, st, dev.st->out)));
+  op_done(oc, st, ex_div(c, normalized(&s, st, mean, NULL), stat_of(&s, st, dev.st->out)));
 }
 
 bool shape_lp_norm(OpCtx *oc) {

@@ -141,8 +141,11 @@ static Expr *unless_single(Resize *r, const Axis *a, Expr *e) { return ex_select
 
 static Coord ratio_coord(Resize *r, const Axis *a, Expr *o) {
   Ctx *c = r->c;
-  if (mode_is(r, "align_corners"))
-    return (Coord){ .num = ex_mul(c, o, ex_sub(c, a->in, num(r, 1))), .den = ex_max(c, ex_sub(c, a->out, num(r, 1)), num(r, 1)) };
+  if (mode_is(r, "align_corners")) {         /* o*(in-1) / (in*scale-1) */
+    Expr *span = ex_mul(c, o, ex_sub(c, a->in, num(r, 1)));
+    if (a->p == a->out) return (Coord){ .num = span, .den = ex_max(c, ex_sub(c, a->out, num(r, 1)), num(r, 1)) };
+    return (Coord){ .num = ex_mul(c, span, a->q), .den = ex_max(c, ex_sub(c, ex_mul(c, a->in, a->p), a->q), num(r, 1)) };
+  }
   if (mode_is(r, "asymmetric")) return (Coord){ .num = ex_mul(c, o, a->q), .den = a->p };
   Expr *twice = ex_add(c, ex_mul(c, o, num(r, 2)), num(r, 1)), *e = ex_sub(c, ex_mul(c, twice, a->q), a->p);
   if (mode_is(r, "half_pixel_symmetric")) e = ex_add(c, e, ex_sub(c, ex_mul(c, a->in, a->p), ex_mul(c, a->out, a->q)));
@@ -165,9 +168,14 @@ static Coord crop_coord(Resize *r, const Axis *a, Expr *o) {
 static Coord coord(Resize *r, const Axis *a, Expr *o) {
   Ctx *c = r->c;
   if (mode_is(r, "tf_crop_and_resize")) return crop_coord(r, a, o);
-  if (a->p || mode_is(r, "align_corners")) return ratio_coord(r, a, o);
+  if (a->p) return ratio_coord(r, a, o);
   Expr *f = as_real(r, o), *half = real(r, 0.5);
   if (mode_is(r, "asymmetric")) return (Coord){ .x = ex_div(c, f, a->scale) };
+  if (mode_is(r, "align_corners")) {
+    Expr *in = as_real(r, a->in), *one = real(r, 1);
+    Expr *x = ex_div(c, ex_mul(c, f, ex_sub(c, in, one)), ex_sub(c, ex_mul(c, in, a->scale), one));
+    return (Coord){ .x = unless_single(r, a, x) };
+  }
   Expr *x = ex_sub(c, ex_div(c, ex_add(c, f, half), a->scale), half);
   if (mode_is(r, "pytorch_half_pixel")) x = unless_single(r, a, x);
   if (mode_is(r, "half_pixel_symmetric")) {
