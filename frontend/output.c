@@ -3,7 +3,6 @@
 #include "../codegen/header.h"
 #include "../codegen/link.h"
 #include "elf.h"
-#include "json.h"
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -65,12 +64,19 @@ static const char *header_of(Module *m, const char *sha256) {
   return header_text(m->c, &info);
 }
 
-static void json_ports(Json *j, Ctx *c, const char *key, Tensor *const *t, int n) {
+void output_json_ports(Json *j, Ctx *c, const char *key, Tensor *const *t, int n) {
   json_array(j, key);
   for (int i = 0; i < n; i++) {
     json_object(j, NULL);
     json_text(j, "name", t[i]->name);
-    json_text(j, "type", tensor_type_text(c, t[i]));
+    json_text(j, "dtype", dtype_info[t[i]->dtype].name);
+    json_array(j, "shape");
+    for (int d = 0; d < t[i]->rank; d++) {
+      int64_t v;
+      if (ex_is_int(t[i]->shape[d], &v)) json_int(j, NULL, v);
+      else json_text(j, NULL, expr_text(c, t[i]->shape[d]));
+    }
+    json_close(j, ']');
     json_close(j, '}');
   }
   json_close(j, ']');
@@ -86,8 +92,8 @@ const char *output_info(Module *m, const char *sha256) {
   json_text(&j, "model_sha256", sha256);
   json_text(&j, "target", m->target->triple);
   json_text(&j, "cpu", cpu_name(m->target));
-  json_ports(&j, m->c, "inputs", m->graph->inputs.v, m->graph->inputs.n);
-  json_ports(&j, m->c, "outputs", m->graph->outputs.v, m->graph->outputs.n);
+  output_json_ports(&j, m->c, "inputs", m->graph->inputs.v, m->graph->inputs.n);
+  output_json_ports(&j, m->c, "outputs", m->graph->outputs.v, m->graph->outputs.n);
   json_int(&j, "weight_bytes", m->weight_bytes);
   json_int(&j, "kernels", m->kernels.n);
   json_close(&j, '}');

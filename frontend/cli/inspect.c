@@ -2,7 +2,7 @@
 #include "../elf.h"
 #include "../json.h"
 #include "term.h"
-#include "../compile.h"
+#include "../output.h"
 #include "../../codegen/link.h"
 #include "../../ir/diag.h"
 #include <stdlib.h>
@@ -72,12 +72,13 @@ static void print_node(FILE *out, Ctx *c, const Node *n) {
   fputc('\n', out);
 }
 
-static void model_text(const Cli *cli, FILE *out, Graph *g) {
+/* g: as read, typed: simplified, with the types of all inputs and outputs */
+static void model_text(const Cli *cli, FILE *out, Graph *g, const Graph *typed) {
   Ctx *c = cli->c;
   Census s = census_of(g);
   if (shows(cli, "io", true)) {
-    print_ports(out, c, "input", g->inputs.v, g->inputs.n);
-    print_ports(out, c, "output", g->outputs.v, g->outputs.n);
+    print_ports(out, c, "input", typed->inputs.v, typed->inputs.n);
+    print_ports(out, c, "output", typed->outputs.v, typed->outputs.n);
   }
   if (shows(cli, "nodes", true)) {
     fprintf(out, "%d nodes:", s.nodes);
@@ -91,30 +92,12 @@ static void model_text(const Cli *cli, FILE *out, Graph *g) {
             text_bytes(c, s.bytes));
 }
 
-static void json_ports(Json *j, Ctx *c, const char *key, Tensor *const *t, int n) {
-  json_array(j, key);
-  for (int i = 0; i < n; i++) {
-    json_object(j, NULL);
-    json_text(j, "name", t[i]->name);
-    json_text(j, "dtype", dtype_info[t[i]->dtype].name);
-    json_array(j, "shape");
-    for (int d = 0; d < t[i]->rank; d++) {
-      int64_t v;
-      if (ex_is_int(t[i]->shape[d], &v)) json_int(j, NULL, v);
-      else json_text(j, NULL, expr_text(c, t[i]->shape[d]));
-    }
-    json_close(j, ']');
-    json_close(j, '}');
-  }
-  json_close(j, ']');
-}
-
-static void model_json(FILE *out, const char *path, Graph *g) {
+static void model_json(FILE *out, const char *path, Graph *g, const Graph *typed) {
   Census s = census_of(g);
   Json j = json_begin(out, "inspect");
   json_text(&j, "model", path);
-  json_ports(&j, g->ctx, "inputs", g->inputs.v, g->inputs.n);
-  json_ports(&j, g->ctx, "outputs", g->outputs.v, g->outputs.n);
+  output_json_ports(&j, g->ctx, "inputs", typed->inputs.v, typed->inputs.n);
+  output_json_ports(&j, g->ctx, "outputs", typed->outputs.v, typed->outputs.n);
   json_int(&j, "nodes", s.nodes);
   json_object(&j, "operators");
   for (int i = 0; i < s.ops.n; i++) json_int(&j, s.ops.v[i].op->name, s.ops.v[i].count);
@@ -128,10 +111,10 @@ static void model_json(FILE *out, const char *path, Graph *g) {
 static void inspect_model(const Cli *cli, const char *path) {
   Options o = {.model = path};
   cli_shape_options(cli, &o);
-  Graph *g = compile_read(cli->c, &o, NULL);
+  Graph *g = compile_read(cli->c, &o, NULL), *typed = compile_simplified(cli->c, &o);
   FILE *out = cli_out(cli);
-  if (cli_has(cli, OPT_JSON)) model_json(out, path, g);
-  else model_text(cli, out, g);
+  if (cli_has(cli, OPT_JSON)) model_json(out, path, g, typed);
+  else model_text(cli, out, g, typed);
   cli_out_done(cli, out);
 }
 
