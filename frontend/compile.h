@@ -18,7 +18,7 @@ typedef struct CompileReport {
   char sha256[65];                 /* of the model file */
   int64_t model_bytes, params;     /* params: elements of all constants of the model */
   int nodes_before, nodes_after, folded, fused, kernels;
-  int64_t file_bytes, code_bytes, weight_bytes, workspace_bytes;     /* workspace_bytes: -1 if sizes at run time have no bound */
+  int64_t file_bytes, code_bytes, weight_bytes, workspace_bytes; /* the last: -1 if sizes have no bound */
   StageTime stage[16];
   int nstages;
   char cpu[64], triple[64];
@@ -33,12 +33,12 @@ int dlc_compile(const Options *o, CompileReport *report);
 /* The suffix that --emit KIND (n bytes) gives its file: ".so"; NULL if there is no such kind. */
 const char *compile_suffix(const char *kind, size_t n);
 
-/* For other uses of a model than compiling it. The graph as read (info may be NULL), and after simplify; errors unwind. */
+/* For other uses of a model: the graph as read (info may be NULL), and after simplify; errors unwind. */
 Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info);
 Graph *compile_simplified(Ctx *c, const Options *o);
 
-/* Runs body in a fresh context; the context is freed in the end. A user's error in body unwinds to here: `failed` (may be NULL)
- * sees the diagnostics, which are printed unless it returns true, and their exit status is returned. Otherwise body's result is. */
+/* Runs body in a fresh context, which is freed in the end. A user's error in body unwinds to here: `failed` (may be NULL) sees
+ * the diagnostics, which are printed unless it returns true, and their exit status is returned. Otherwise body's result is. */
 int dlc_guard(int (*body)(Ctx *c, void *user), bool (*failed)(Ctx *c, void *user), void *user);
 
 #endif

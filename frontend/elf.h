@@ -13,6 +13,6 @@ typedef struct ElfLibrary {
 } ElfLibrary;
 
 ElfLibrary elf_read(Ctx *c, const char *path);               /* E0501, or E0503 if it is not such a library */
-const char *elf_model_prefix(Ctx *c, const ElfLibrary *e, const char *path);   /* P of the export P_model; E0503 if there is none */
+const char *elf_model_prefix(Ctx *c, const ElfLibrary *e, const char *path);   /* P of the export P_model; else E0503 */
 
 #endif

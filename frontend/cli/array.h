@@ -17,11 +17,11 @@ void array_allocate(Ctx *c, Array *a);                       /* zeroed data; E03
 double array_element(const Array *a, int64_t i);
 const char *array_type_text(Ctx *c, const Array *a);         /* "f32[2,4]" */
 
-/* .npy: versions 1 to 3, every element type of dlc, C order, little endian; else E0504. bf16 is stored as NumPy's V2. */
+/* .npy: versions 1 to 3, every element type of dlc, C order, little endian; else E0504. bf16 is NumPy's V2. */
 Array npy_read(Ctx *c, const char *path);
 void npy_write(Ctx *c, const char *path, const Array *a);
 
-/* .pb: an ONNX TensorProto, as stored test data are. Some of those lack leading dimensions of 1: they get them, up to rank. */
+/* .pb: an ONNX TensorProto, as stored test data are. Some lack leading dimensions of 1: they get them, up to rank. */
 Array array_read_pb(Ctx *c, const char *path, int rank);
 
 #endif

@@ -42,7 +42,7 @@ bool cli_has(const Cli *cli, OptionId id);
 const char *cli_value(const Cli *cli, OptionId id);              /* the last one given; NULL if none */
 int64_t cli_int(const Cli *cli, OptionId id, int64_t min, int64_t max, int64_t dflt);
 double cli_number(const Cli *cli, OptionId id, double dflt);     /* >= 0 */
-int cli_choice(const Cli *cli, OptionId id, const char *const *words, int n);    /* index of the value among words; 0 if not given */
+int cli_choice(const Cli *cli, OptionId id, const char *const *words, int n);    /* index among words; 0 if not given */
 /* NAME=VALUE of use i of id (counted over all uses), false at the end */
 bool cli_pair(const Cli *cli, OptionId id, int i, const char **name, const char **value);
 void cli_shape_options(const Cli *cli, Options *o);              /* --dim and --shape */

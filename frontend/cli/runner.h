@@ -25,7 +25,7 @@ typedef struct Runner {
 
 Runner *runner_library(Ctx *c, const char *path, int threads);
 Runner *runner_interp(Ctx *c, const char *model, const Options *shapes);
-Runner *runner_ort(Ctx *c, const char *model, const Runner *like);   /* in a python3 process; E0701 where it is not installed */
+Runner *runner_ort(Ctx *c, const char *model, const Runner *like);   /* in a python3 process; E0701 if absent */
 
 /* The inputs that the command line asks for (--input, --dim): files are read, what is not given is random. */
 Array *runner_inputs(const Cli *cli, const Runner *r);
