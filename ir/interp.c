@@ -514,8 +514,18 @@ static Plan *plan_of(Interp *in, Graph *g) {
   return p;
 }
 
+/* What g was simplified under must be so; conditions on sizes that nodes will decide are theirs to meet. */
+static void check_assumed(Interp *in, const Graph *g) {
+  for (int i = 0; i < g->assumed.n; i++) {
+    int64_t holds;
+    if (interp_size(in, g->assumed.v[i], &holds) && !holds)
+      diag_fail(in->c, E0504, NULL, NULL, "the model was simplified for inputs with %s, which these do not meet", expr_text(in->c, g->assumed.v[i]));
+  }
+}
+
 static void run_graph(Interp *in, Graph *g) {
   Plan *p = plan_of(in, g);
+  check_assumed(in, g);
   for (int i = 0; i < g->nodes.n; i++) {
     Node *n = g->nodes.v[i];
     if (!run_region(in, n) && !interp_node(in, n)) {

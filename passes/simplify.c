@@ -429,9 +429,10 @@ static bool visit(Sweep *w, Node *n) {
   if (n->op->cls == OPC_EXPAND) return (infer(s, n) && op_expand(s->c, n)) || fail(s, n);
   map_set(&s->clean, KEY(n), n);
   share_consts(w, n);
-  if (n->op->cls == OPC_REGION && inline_if(s, n)) return true;
+  if (inline_if(s, n)) return true;
   if (!infer(s, n)) return fail(s, n);
   if (n->op->cls == OPC_REGION) {
+    if (inline_if(s, n)) return true;            /* inference may have found the condition */
     simplify_inner(s, n);
     if (any_inner_failed(s, n)) return fail(s, n);
     if (!infer(s, n)) return fail(s, n);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "../ir/interp.h"
+#include "../passes/simplify.h"
 
 static Ctx *c;
 static void begin(void) { c = ctx_new(); }
@@ -247,12 +248,94 @@ static void data_out_of_range_is_an_error(void) {
   free(pool);
 }
 
+/* ---- graphs ---- */
+
+static Graph *parse_graph(const char *text) {
+  Graph *g = graph_parse(c, text);
+  graph_simplify(c, g);
+  return g;
+}
+
+static void expect_floats(const Value *v, const float *want, int n) {
+  CU_ASSERT_EQUAL_FATAL(value_elements(v), n);
+  for (int i = 0; i < n; i++) CU_ASSERT_DOUBLE_EQUAL(((const float *)v->data)[v->splat ? 0 : i], want[i], 1e-6);
+}
+
+/* The same graph again and again, with other sizes, and outputs that are inputs or shared. */
+static void graphs_run_for_all_sizes(void) {
+  Graph *g = parse_graph("graph g(%x: f32[N,2]; N) {\n %a = Relu(%x)\n %s = ReduceSum<keepdims=0>(%a)\n return %a, %s, %x\n}");
+  Interp *in = interp_new(c);
+  for (int n = 1; n < 400; n += 131) {
+    float x[800], sum = 0;
+    for (int i = 0; i < 2 * n; i++) x[i] = (float)(i % 7 - 3), sum += x[i] > 0 ? x[i] : 0;
+    Value v = { .dtype = DT_F32, .rank = 2, .dims = { n, 2 }, .data = x }, out[3];
+    interp_graph(in, g, &v, out);
+    CU_ASSERT_EQUAL(out[0].dims[0], n);
+    expect_floats(&out[1], &sum, 1);
+    expect_floats(&out[2], x, 2 * n);
+  }
+}
+
+static void regions_run(void) {
+  float x[] = { 1, 2, 3, 4, 5, 6 }, zero[] = { 0, 0 };
+  uint8_t yes = 1, no = 0;
+  Value out[2], v[2] = { { .dtype = DT_F32, .rank = 2, .dims = { 3, 2 }, .data = x }, { .dtype = DT_BOOL, .data = &yes } };
+  Graph *g = parse_graph("graph g(%x: f32[3,2], %c: bool[]) {\n"
+    " %y = If<then_branch=graph t() {\n %a = Neg(%x)\n return %a\n}, else_branch=graph e() {\n %a = Exp(%x)\n %b = Log(%a)\n return %b\n}>(%c)\n return %y\n}");
+  interp_graph(interp_new(c), g, v, out);
+  expect_floats(&out[0], (float[]){ -1, -2, -3, -4, -5, -6 }, 6);
+  v[1].data = &no;
+  interp_graph(interp_new(c), g, v, out);
+  expect_floats(&out[0], x, 6);
+  g = parse_graph("graph g(%x: f32[3,2], %h: f32[2]) {\n"
+    " %y, %z = Scan<num_scan_inputs=1, scan_input_directions=[1], body=graph b(%s: f32[2], %e: f32[2]) {\n"
+    " %a = Add(%s, %e)\n %m = ReduceMax<keepdims=0>(%a)\n return %a, %m\n}>(%h, %x)\n return %y, %z\n}");
+  v[1] = (Value){ .dtype = DT_F32, .rank = 1, .dims = { 2 }, .data = zero };
+  interp_graph(interp_new(c), g, v, out);
+  expect_floats(&out[0], (float[]){ 9, 12 }, 2);
+  expect_floats(&out[1], (float[]){ 6, 10, 12 }, 3);
+  g = parse_graph("graph g(%n: i64[], %h: f32[2]) {\n %go: bool[] = const {1}\n"
+    " %y, %z = Loop<body=graph b(%i: i64[], %c: bool[], %s: f32[2]) {\n %a = Add(%s, %s)\n %b = Identity(%c)\n return %b, %a, %s\n}>(%n, %go, %h)\n"
+    " return %y, %z\n}");
+  v[0] = (Value){ .dtype = DT_I64, .data = &(int64_t){ 3 } };
+  v[1].data = (float[]){ 1, -1 };
+  interp_graph(interp_new(c), g, v, out);
+  expect_floats(&out[0], (float[]){ 8, -8 }, 2);
+  expect_floats(&out[1], (float[]){ 1, -1, 2, -2, 4, -4 }, 6);
+}
+
+static void inputs_that_do_not_fit_are_errors(void) {
+  static const struct { DType dtype; int rank; int64_t dims[2]; const char *text; } bad[] = {
+    { DT_F64, 2, { 3, 3 }, "input 'x' is f64[3,3]; the model wants f32[N,N]" },
+    { DT_F32, 1, { 3 }, "input 'x' is f32[3]; the model wants f32[N,N]" },
+    { DT_F32, 2, { 3, 4 }, "input 'x' is f32[3,4]; the model wants f32[N,N]" },
+  };
+  Graph *g = parse_graph("graph g(%x: f32[N,N]; N) {\n %y = Relu(%x)\n return %y\n}");
+  Diags *d = ctx_diags(c);
+  static double data[16];
+  for (volatile int i = 0; i < COUNT(bad); i++) {
+    Value v = { .dtype = bad[i].dtype, .rank = bad[i].rank, .dims = { bad[i].dims[0], bad[i].dims[1] }, .data = data }, out;
+    if (!setjmp(d->unwind)) {
+      d->armed = true;
+      interp_graph(interp_new(c), g, &v, &out);
+      CU_FAIL("accepted");
+    }
+    CU_ASSERT(d->list.n == 1 && d->list.v[0].code == E0504);
+    CU_ASSERT_STRING_EQUAL(d->list.v[0].text, bad[i].text);
+    d->list.n = 0;
+  }
+  d->armed = false;
+}
+
 int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite_with_setup_and_teardown("interp", NULL, NULL, begin, end);
   CU_add_test(s, "rows mean what scalars mean", rows_mean_what_scalars_mean);
   CU_add_test(s, "stages mean what expressions mean", stages_mean_what_expressions_mean);
   CU_add_test(s, "data out of range is an error", data_out_of_range_is_an_error);
+  CU_add_test(s, "graphs run for all sizes", graphs_run_for_all_sizes);
+  CU_add_test(s, "regions run", regions_run);
+  CU_add_test(s, "inputs that do not fit are errors", inputs_that_do_not_fit_are_errors);
   CU_basic_run_tests();
   int failures = (int)CU_get_number_of_failures();
   CU_cleanup_registry();

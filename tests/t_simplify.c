@@ -136,18 +136,22 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
   { "tile-same", X22, "%s: i64[2] = const {1,1}\n %a = Tile(%x, %s)\n %y = Relu(%a)\n return %y", "Relu" },
   { "slice-all", X22, "%s: i64[1] = const {0}\n %e: i64[1] = const {999}\n %a = Slice(%x, %s, %e)\n %y = Relu(%a)\n return %y", "Relu" },
   { "pad-nothing", X22, "%p: i64[4] = const {0,0,0,0}\n %a = Pad(%x, %p)\n %y = Relu(%a)\n return %y", "Relu" },
-  { "reshape", X22, "%s: i64[2] = const {3,2}\n %t: i64[1] = const {6}\n %a = Reshape(%x, %s)\n %b = Reshape(%a, %t)\n %y = Relu(%b)\n return %y", "Reshape Relu" },
-  { "reshape", "%x: f32[N,6]; N", "%s: i64[3] = const {0,2,3}\n %t: i64[2] = const {0,-1}\n %a = Reshape(%x, %s)\n %b = Reshape(%a, %t)\n %y = Relu(%b)\n return %y", "Relu" },
+  { "reshape", X22,
+    "%s: i64[2] = const {3,2}\n %t: i64[1] = const {6}\n %a = Reshape(%x, %s)\n %b = Reshape(%a, %t)\n %y = Relu(%b)\n return %y", "Reshape Relu" },
+  { "reshape", "%x: f32[N,6]; N",
+    "%s: i64[3] = const {0,2,3}\n %t: i64[2] = const {0,-1}\n %a = Reshape(%x, %s)\n %b = Reshape(%a, %t)\n %y = Relu(%b)\n return %y", "Relu" },
   { "flatten", X22, "%a = Flatten(%x)\n %y = Relu(%a)\n return %y", "Relu" },
   { "squeeze", X22, "%s: i64[1] = const {1}\n %a = Unsqueeze(%x, %s)\n %b = Squeeze(%a, %s)\n %y = Relu(%b)\n return %y", "Relu" },
-  { "unsqueeze", X22, "%s: i64[1] = const {0}\n %t: i64[1] = const {3}\n %a = Unsqueeze(%x, %s)\n %b = Unsqueeze(%a, %t)\n %y = Relu(%b)\n return %y", "Reshape Relu" },
+  { "unsqueeze", X22,
+    "%s: i64[1] = const {0}\n %t: i64[1] = const {3}\n %a = Unsqueeze(%x, %s)\n %b = Unsqueeze(%a, %t)\n %y = Relu(%b)\n return %y", "Reshape Relu" },
   { "transpose-identity", X22, "%a = Transpose<perm=[0,1]>(%x)\n %y = Relu(%a)\n return %y", "Relu" },
   { "transpose-pair", "%x: f32[2,3,4]", "%a = Transpose(%x)\n %b = Transpose<perm=[1,2,0]>(%a)\n %y = Relu(%b)\n return %y", "Transpose Relu" },
   { "transpose-pair", "%x: f32[2,3,4]", "%a = Transpose<perm=[1,2,0]>(%x)\n %b = Transpose<perm=[2,0,1]>(%a)\n %y = Relu(%b)\n return %y", "Relu" },
   { "norm-into-conv", X4, CONV NORM "%y = BatchNormalization(%a, %s, %o, %m, %v)\n return %y", "Conv" },
   { "norm-into-conv", X4, CONV_PLAIN NORM "%y = BatchNormalization<epsilon=0.5>(%a, %s, %o, %m, %v)\n return %y", "Conv" },
   { "norm-into-convtranspose", X4, TRANSPOSED NORM3 "%y = BatchNormalization(%a, %s, %o, %m, %v)\n return %y", "ConvTranspose" },
-  { "norm-into-gemm", "%x: f32[2,2]", "%w: f32[3,2] = const {1,2,3,4,5,6}\n %b: f32[3] = const {1,2,3}\n %a = Gemm<transB=1, alpha=0.5>(%x, %w, %b)\n" NORM3
+  { "norm-into-gemm", "%x: f32[2,2]",
+    "%w: f32[3,2] = const {1,2,3,4,5,6}\n %b: f32[3] = const {1,2,3}\n %a = Gemm<transB=1, alpha=0.5>(%x, %w, %b)\n" NORM3
     "%y = BatchNormalization(%a, %s, %o, %m, %v)\n return %y", "Gemm" },
   { "norm-alone", X4, NORM "%y = BatchNormalization(%x, %s, %o, %m, %v)\n return %y", "Mul Add" },
   { "mul-into-conv", X4, CONV "%c: f32[2,1,1] = const {2,3}\n %y = Mul(%c, %a)\n return %y", "Conv" },
@@ -159,10 +163,13 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
   { "add-into-conv", X4, CONV_PLAIN "%c: f32[1] = const {2}\n %y = Add(%a, %c)\n return %y", "Conv" },
   { "sub-into-conv", X4, CONV "%c: f32[1,2,1,1] = const {2,3}\n %y = Sub(%a, %c)\n return %y", "Conv" },
   { "add-into-convtranspose", X4, TRANSPOSED "%c: f32[3,1,1] = const {2,3,4}\n %y = Add(%a, %c)\n return %y", "ConvTranspose" },
-  { "mul-into-matmul", X22, "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[2] = const {2,3}\n %a = MatMul(%x, %w)\n %y = Mul(%a, %c)\n return %y", "MatMul" },
-  { "div-into-matmul", X22, "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[] = const {2}\n %a = MatMul(%x, %w)\n %y = Div(%a, %c)\n return %y", "MatMul" },
+  { "mul-into-matmul", X22,
+    "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[2] = const {2,3}\n %a = MatMul(%x, %w)\n %y = Mul(%a, %c)\n return %y", "MatMul" },
+  { "div-into-matmul", X22,
+    "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[] = const {2}\n %a = MatMul(%x, %w)\n %y = Div(%a, %c)\n return %y", "MatMul" },
   { "pad-into-conv", X4, PADS "%q = Pad(%x, %p)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv<pads=[1,0,0,0]>(%q, %w)\n return %y", "Conv" },
-  { "pad-into-conv", X4, PADS "%f: f32[] = const {1}\n %q = Pad(%x, %p, %f)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv(%q, %w)\n return %y", "Pad Conv" },
+  { "pad-into-conv", X4,
+    PADS "%f: f32[] = const {1}\n %q = Pad(%x, %p, %f)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv(%q, %w)\n return %y", "Pad Conv" },
   { "pad-into-averagepool", X4, PADS "%q = Pad(%x, %p)\n %y = AveragePool<kernel_shape=[3,3]>(%q)\n return %y", "AveragePool" },
   { "pad-into-maxpool", X4, PADS "%f: f32[] = const {-inf}\n %q = Pad(%x, %p, %f)\n %y = MaxPool<kernel_shape=[3,3]>(%q)\n return %y", "MaxPool" },
 };
@@ -188,7 +195,8 @@ static void constants_are_folded(void) {
 }
 
 static void splats_stay_splats(void) {
-  Graph *g = check(X22, "%s: i64[2] = const {4000,3}\n %c = ConstantOfShape<value=f32[1]{2.5}>(%s)\n %d = Transpose(%c)\n %e = Sqrt(%d)\n %y = MatMul(%x, %e)\n return %y", "MatMul");
+  Graph *g = check(X22, "%s: i64[2] = const {4000,3}\n %c = ConstantOfShape<value=f32[1]{2.5}>(%s)\n"
+        "%d = Transpose(%c)\n %e = Sqrt(%d)\n %y = MatMul(%x, %e)\n return %y", "MatMul");
   const Tensor *w = g->nodes.v[0]->in[1];
   CU_ASSERT_FATAL(w->data != NULL);
   CU_ASSERT(w->data->splat);
@@ -231,7 +239,8 @@ static void a_branch_that_is_known_is_inlined(void) {
 }
 
 static void all_problems_are_told_once(void) {
-  Graph *g = parse("%x: f32[2,4], %z: f32[5,4]", "%a = MatMul(%x, %z) @\"first\"\n %b = Relu(%a)\n %d = Add(%x, %z) @\"second\"\n %y = Add(%b, %d)\n return %y");
+  Graph *g = parse("%x: f32[2,4], %z: f32[5,4]", "%a = MatMul(%x, %z) @\"first\"\n %b = Relu(%a)\n"
+        "%d = Add(%x, %z) @\"second\"\n %y = Add(%b, %d)\n return %y");
   Diags *d = ctx_diags(c);
   if (!setjmp(d->unwind)) {
     d->armed = true;

@@ -3,8 +3,9 @@
  *   dlc-onnx-tests FOLDER [--only TEXT] [--status FILE [--update]] [--quiet]
  *
  * Every test runs in a process of its own. Many tests give shapes, axes or sizes as inputs of the model; where dlc must know them before
- * the model runs, the test is tried again with its small inputs made constants and counts as FIXED if it passes then. The rule of comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a
- * status file no test may do worse than its line there: else the exit status is 1. --update writes what is better now into the file.
+ * the model runs, the test is tried again with its small inputs made constants and counts as FIXED if it passes then. The rule of
+ * comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a status file no test may do worse than its line there:
+ * else the exit status is 1. --update writes what is better now into the file.
  */
 #include <dirent.h>
 #include <math.h>
