@@ -37,8 +37,9 @@ const char *compile_suffix(const char *kind, size_t n);
 Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info);
 Graph *compile_simplified(Ctx *c, const Options *o);
 
-/* Runs body in a fresh context, which is freed in the end. A user's error in body unwinds to here: `failed` (may be NULL) sees
- * the diagnostics, which are printed unless it returns true, and their exit status is returned. Otherwise body's result is. */
+/* Runs body in a fresh context, which is freed in the end. A user's error in body unwinds to here: `failed` (may be
+ * NULL) sees the diagnostics, which are printed unless it returns true; their exit status is returned. Otherwise body's
+ * result is. */
 int dlc_guard(int (*body)(Ctx *c, void *user), bool (*failed)(Ctx *c, void *user), void *user);
 
 #endif

@@ -1,5 +1,5 @@
-/* outfile.h - output files that appear whole or not at all: written under a temporary name beside the final one, renamed in
- * the end. What is not committed vanishes with the Ctx, and at SIGINT, SIGTERM and SIGHUP. */
+/* outfile.h - output files that appear whole or not at all: written under a temporary name by the final one, renamed
+ * in the end. What is not committed vanishes with the Ctx, and at SIGINT, SIGTERM and SIGHUP. */
 #ifndef DLC_OUTFILE_H
 #define DLC_OUTFILE_H
 

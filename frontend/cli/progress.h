@@ -1,4 +1,4 @@
-/* progress.h - the stage lines of `dlc compile` on stderr: on a terminal rewritten within a stage, plain text elsewhere. */
+/* progress.h - the stage lines of `dlc compile` on stderr: rewritten within a stage on a terminal, plain elsewhere. */
 #ifndef DLC_PROGRESS_H
 #define DLC_PROGRESS_H
 
