@@ -34,6 +34,11 @@ for language in "cc -std=c99" "cc -std=c11" "c++ -x c++ -std=c++11" "c++ -x c++ 
   check $language -Wall -Wextra -Wpedantic -Werror -fsyntax-only use.c
 done
 
+# the program in the README compiles
+check "$dlc" compile "$digits" -o resnet50.so --dim N=1
+awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' "$here/../../README.md" > readme.c
+check cc -std=c11 -Wall -Werror -o readme readme.c resnet50.so
+
 # the same bytes: again, elsewhere, with another number of jobs, with another locale and time zone
 mkdir -p other/place
 (cd other/place && cp "$digits" digits.onnx && TZ=Asia/Tokyo LC_ALL=C.UTF-8 HOME=/nowhere "$dlc" compile digits.onnx -o digits.so --cpu x86-64-v3 -j1 -q) ||
