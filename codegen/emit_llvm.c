@@ -175,7 +175,9 @@ static Reg *find_reg(Emit *e, const Tensor *t) {
 static Ref *reg_place(Emit *e, const Tensor *t, const Expr *index) {
   Reg *r = find_reg(e, t);
   Val at = eval_lane0(e, index);
-  if (!r || at.v || at.c < 0 || at.c >= r->n) diag_bug(e->c, "register tensor %s of %s is indexed by %s", t->name, e->kernel->name, at.v ? "a variable" : "too much");
+  if (!r || at.v || at.c < 0 || at.c >= r->n)
+    diag_bug(e->c, "register tensor %s of %s is indexed by %s", t->name, e->kernel->name,
+             at.v ? "a variable" : "too much");
   return &r->v[at.c];
 }
 
@@ -565,7 +567,9 @@ static void store_vector(Emit *e, const Tensor *t, Ref p, Ref v) {
 
 static void scatter(Emit *e, const Stmt *s, Ref v) {
   LLVMTypeRef over[] = {LLVMTypeOf(v), LLVMVectorType(e->ptr, (unsigned)e->lanes)};
-  Ref args[] = {v, lane_addresses(e, s->tensor, s->index), LLVMConstInt(e->i32, (unsigned)dtype_bytes(s->tensor->dtype), false), e->vmask ? e->vmask : all_lanes(e)};
+  Ref args[] = {v, lane_addresses(e, s->tensor, s->index),
+                LLVMConstInt(e->i32, (unsigned)dtype_bytes(s->tensor->dtype), false),
+                e->vmask ? e->vmask : all_lanes(e)};
   intrinsic(e, "llvm.masked.scatter", over, 2, args, 4);
 }
 

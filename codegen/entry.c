@@ -100,7 +100,10 @@ static void note(Entry *e, const char *json) {
   str_add(&e->s, "@dlc_note = constant { i32, i32, i32, [4 x i8], [%zu x i8], [%zu x i8] } { i32 4, i32 %zu, i32 1, [4 x i8] c\"dlc\\00\", [%zu x i8] ", n,
           pad, n, n);
   quoted(&e->s, json);
-  str_add(&e->s, ", [%zu x i8] zeroinitializer }, section \".note.dlc\", align 4\n@llvm.used = appending global [1 x ptr] [ptr @dlc_note], section \"llvm.metadata\"\n", pad);
+  str_add(&e->s,
+          ", [%zu x i8] zeroinitializer }, section \".note.dlc\", align 4\n@llvm.used = appending global [1 x ptr] "
+          "[ptr @dlc_note], section \"llvm.metadata\"\n",
+          pad);
 }
 
 static void run_function(Entry *e, const char *prefix) {
@@ -137,11 +140,15 @@ void entry_emit(Module *m, const EntryInfo *info, ObjectList *out) {
   const char *in_sym = sym_of(&e, g->inputs.v, g->inputs.n), *out_sym = sym_of(&e, g->outputs.v, g->outputs.n);
   const char *lo = numbers(&e, "i64", min, n), *hi = numbers(&e, "i64", max, n), *dims = array_of(&e, "ptr", names, n);
   const char *list = array_of(&e, "ptr", kernels, m->kernels.n), *labels = array_of(&e, "ptr", sources, m->kernels.n);
-  str_add(&e.s, "@dlc_rt_this = hidden constant { ptr, ptr, ptr, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, ptr, ptr, i64, ptr, ptr } "
-                "{ ptr %s, ptr %s, ptr %s, i32 %d, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, i64 %lld, i64 %lld, "
-                "ptr @dlc_plan, ptr @dlc_main, i64 %d, ptr %s, ptr %s }\n",
+  str_add(&e.s,
+          "@dlc_rt_this = hidden constant { ptr, ptr, ptr, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, "
+          "i64, i64, ptr, ptr, i64, ptr, ptr } "
+          "{ ptr %s, ptr %s, ptr %s, i32 %d, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, "
+          "ptr %s, ptr %s, i64 %lld, i64 %lld, "
+          "ptr @dlc_plan, ptr @dlc_main, i64 %d, ptr %s, ptr %s }\n",
           name, json, needs, g->inputs.n, g->outputs.n, n, m->opt->threads, in, outs, in_sym, out_sym, lo, hi, dims,
-          m->weight_bytes ? "@dlc_weights" : "null", (long long)m->weight_bytes, (long long)m->scratch_bytes, m->kernels.n, list, labels);
+          m->weight_bytes ? "@dlc_weights" : "null", (long long)m->weight_bytes, (long long)m->scratch_bytes,
+          m->kernels.n, list, labels);
   str_add(&e.s, "@%s_model = constant { i32, i32, i32, i32, ptr, ptr, i32, i32, ptr, ptr, [12 x ptr], i32, i32, ptr, ptr, ptr } "
                 "{ i32 %zu, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, i32 %d, i32 %d, ptr %s, ptr %s, [12 x ptr] [", info->prefix, sizeof(dlc_model),
           DLC_ABI_MAJOR, DLC_ABI_MINOR, n ? 0 : DLC_MODEL_STATIC, name, json, g->inputs.n, g->outputs.n, in, outs);

@@ -6,7 +6,9 @@
 #include "llvm.h"
 
 /* What runs before code generation: vectors, unrolling and tiles are already chosen, so only cleaning is left (and no vectoriser). */
-static const char *const pipeline = "always-inline,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,instcombine<no-verify-fixpoint>,simplifycfg),globaldce";
+static const char *const pipeline =
+    "always-inline,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,"
+    "instcombine<no-verify-fixpoint>,simplifycfg),globaldce";
 
 static void start_llvm(void) {
   /* The machine scheduler's estimate of cyclic paths makes it hoist loads until registers spill in unrolled tiles. */

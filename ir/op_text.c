@@ -1,9 +1,9 @@
 /* op_text.c - the classes whose computes are text: ELEM (with NumPy broadcasting) and REDUCE.
  *
- * Names in the text are the operands and attributes of the row; has_NAME tells whether an optional operand is there, NAME_VALUE
- * whether a string attribute has that value, is_float whether the type T is; zero, one and bits (its width) are of that type. An ELEM row with a variadic operand folds left:
- * its text combines a and b, and the second text makes the result from r and the number n of operands. 16-bit floats are
- * computed in f32 and rounded once. */
+ * Names in the text are the operands and attributes of the row; has_NAME tells whether an optional operand is there,
+ * NAME_VALUE whether a string attribute has that value, is_float whether the type T is; zero, one and bits (its width)
+ * are of that type. An ELEM row with a variadic operand folds left: its text combines a and b, and the second text
+ * makes the result from r and the number n of operands. 16-bit floats are computed in f32 and rounded once. */
 #include "op_impl.h"
 
 #include "lex.h"

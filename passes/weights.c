@@ -46,7 +46,14 @@ static void place_calls(Packer *p, const Stmt *s) {
 }
 
 /* ---- packing: an odometer over the storage, one step a physical dimension, runs of the last one ---- */
-typedef struct { int n; int64_t extent[2 * MAX_RANK], div[2 * MAX_RANK], mod[2 * MAX_RANK]; int dim[2 * MAX_RANK]; int64_t shape[MAX_RANK], stride[MAX_RANK]; int rank; const Layout *l; } Odometer;
+typedef struct {
+  int n;
+  int64_t extent[2 * MAX_RANK], div[2 * MAX_RANK], mod[2 * MAX_RANK];
+  int dim[2 * MAX_RANK];
+  int64_t shape[MAX_RANK], stride[MAX_RANK];
+  int rank;
+  const Layout *l;
+} Odometer;
 
 static Odometer physical(const Tensor *t) {
   Odometer p = {.n = t->layout->n, .rank = t->rank, .l = t->layout};

@@ -175,13 +175,15 @@ static void movement(void) {
 /* ---- windows and products ---- */
 
 static void convolutions(void) {
-  same_text(compute_of("%x: f32[N,3,8,8], %w: f32[4,3,1,1], %b: f32[4]; N", "%y = Conv(%x, %w, %b) return %y"), "y = sum(c<3, x[i0, c, i2, i3]*w[i1, c, 0, 0]) + b[i1]");
+  same_text(compute_of("%x: f32[N,3,8,8], %w: f32[4,3,1,1], %b: f32[4]; N", "%y = Conv(%x, %w, %b) return %y"),
+            "y = sum(c<3, x[i0, c, i2, i3]*w[i1, c, 0, 0]) + b[i1]");
   same_text(type_of("%x: f32[N,3,H,W], %w: f32[4,3,3,3]; N, H=8..64, W=8..64", "%y = Conv<strides=[2,2],pads=[1,1,1,1]>(%x, %w) return %y"),
             "f32[N,4,(H + 1)/2,(W + 1)/2]");
   same_text(compute_of("%x: f32[1,6,8], %w: f32[6,1,3]", "%y = Conv<group=6>(%x, %w) return %y"), "y = sum(r0<3, x[i0, i1, i2 + r0]*w[i1, 0, r0])");
   same_text(compute_of("%x: f32[1,6,8], %w: f32[4,3,3]", "%y = Conv<group=2,dilations=[2],strides=[2]>(%x, %w) return %y"),
             "y = sum(c<3, r0<3, x[i0, c + i1/2*3, i2*2 + r0*2]*w[i1, c, r0])");
-  same_text(compute_of("%x: f32[1,1,8], %w: f32[1,1,3]", "%y = Conv<pads=[1,0]>(%x, %w) return %y"), "y = sum(r0<3, select(1 <= i2 + r0, x[i0, 0, i2 + r0 - 1], 0.0f)*w[i1, 0, r0])");
+  same_text(compute_of("%x: f32[1,1,8], %w: f32[1,1,3]", "%y = Conv<pads=[1,0]>(%x, %w) return %y"),
+            "y = sum(r0<3, select(1 <= i2 + r0, x[i0, 0, i2 + r0 - 1], 0.0f)*w[i1, 0, r0])");
   same_text(type_of("%x: f32[1,1,5], %w: f32[1,1,2]", "%y = Conv<auto_pad=\"SAME_LOWER\",strides=[2]>(%x, %w) return %y"), "f32[1,1,3]");
   same_text(type_of("%x: f32[1,2,5,5], %w: f32[2,3,3,3]", "%y = ConvTranspose<strides=[2,2],output_padding=[1,1]>(%x, %w) return %y"), "f32[1,3,12,12]");
   same_text(type_of("%x: f32[1,1,7]", "%y = MaxPool<kernel_shape=[2],strides=[2],ceil_mode=1>(%x) return %y"), "f32[1,1,4]");
@@ -254,7 +256,8 @@ static void recurrent_cells_expand(void) {
 /* ---- errors ---- */
 
 static void errors_have_codes(void) {
-  same_text(message_of("%a: f32[2,4], %b: f32[5,4]", "%y = MatMul(%a, %b) return %y"), "node (MatMul-13): a f32[2,4] * b f32[5,4]: inner dimensions 4 and 5 differ");
+  same_text(message_of("%a: f32[2,4], %b: f32[5,4]", "%y = MatMul(%a, %b) return %y"),
+            "node (MatMul-13): a f32[2,4] * b f32[5,4]: inner dimensions 4 and 5 differ");
   static const struct { const char *code, *inputs, *body; } cases[] = {
     { "E0411", "%a: f32[2,4], %b: f32[5,4]", "%y = Add(%a, %b) return %y" },
     { "E0411", "%x: f32[2,3]", "%s: i64[1] = const {5} %y = Reshape(%x, %s) return %y" },

@@ -65,8 +65,10 @@ static bool nd_width(OpCtx *oc, int batch, int *m) {
   const Tensor *x = oc->node->in[0], *index = oc->node->in[1];
   int64_t v;
   OP_BAIL(op_rank(oc, 0, 1, -1) && op_rank(oc, 1, 1, -1));
-  if (!ex_is_int(index->shape[index->rank - 1], &v)) return op_error(oc, E0413, NULL, "%s: the last dimension of the indices must be a constant", op_inputs_text(oc));
-  if (batch < 0 || batch >= index->rank || batch + v > x->rank || v < 1) return op_error(oc, E0411, NULL, "%s: rows of %lld indices do not fit", op_inputs_text(oc), (long long)v);
+  if (!ex_is_int(index->shape[index->rank - 1], &v))
+    return op_error(oc, E0413, NULL, "%s: the last dimension of the indices must be a constant", op_inputs_text(oc));
+  if (batch < 0 || batch >= index->rank || batch + v > x->rank || v < 1)
+    return op_error(oc, E0411, NULL, "%s: rows of %lld indices do not fit", op_inputs_text(oc), (long long)v);
   *m = (int)v;
   return true;
 }

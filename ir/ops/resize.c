@@ -110,7 +110,8 @@ static bool resize_make(OpCtx *oc, Resize *r) {
   }
   if (crop && !given(n, 1)) return op_error(oc, E0403, NULL, "tf_crop_and_resize needs a region of interest");
   for (int i = 0; i < r->naxes && op_attr_i(n, "antialias"); i++)
-    if (r->axis[list[i]].active && !ex_is_const(r->axis[list[i]].scale)) return op_error(oc, E0413, NULL, "antialiasing needs scales that are known before the model runs");
+    if (r->axis[list[i]].active && !ex_is_const(r->axis[list[i]].scale))
+      return op_error(oc, E0413, NULL, "antialiasing needs scales that are known before the model runs");
   return true;
 }
 
@@ -137,7 +138,9 @@ static Expr *as_real(Resize *r, Expr *e) { return ex_cast(r->c, DT_F32, e); }
 static bool mode_is(const Resize *r, const char *mode) { return op_attr_is(r->oc->node, "coordinate_transformation_mode", mode); }
 
 /* Of one output element only, the coordinate is 0. */
-static Expr *unless_single(Resize *r, const Axis *a, Expr *e) { return ex_select(r->c, ex_eq(r->c, a->out, num(r, 1)), ex_const_i(r->c, (DType)e->dtype, 0), e); }
+static Expr *unless_single(Resize *r, const Axis *a, Expr *e) {
+  return ex_select(r->c, ex_eq(r->c, a->out, num(r, 1)), ex_const_i(r->c, (DType)e->dtype, 0), e);
+}
 
 static Coord ratio_coord(Resize *r, const Axis *a, Expr *o) {
   Ctx *c = r->c;
@@ -198,7 +201,8 @@ static Expr *coord_fraction(Resize *r, const Coord *k) {
 static Expr *coord_nearest(Resize *r, const Coord *k) {
   Ctx *c = r->c;
   const Node *n = r->oc->node;
-  bool floor_mode = op_attr_is(n, "nearest_mode", "floor"), ceil_mode = op_attr_is(n, "nearest_mode", "ceil"), up = op_attr_is(n, "nearest_mode", "round_prefer_ceil");
+  bool floor_mode = op_attr_is(n, "nearest_mode", "floor"), ceil_mode = op_attr_is(n, "nearest_mode", "ceil"),
+       up = op_attr_is(n, "nearest_mode", "round_prefer_ceil");
   if (floor_mode) return coord_floor(r, k);
   if (!k->num) {
     if (ceil_mode) return to_index(r, EX_CEIL, k->x);

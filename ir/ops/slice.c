@@ -87,7 +87,8 @@ static bool split_sizes(OpCtx *oc, int *axis, Expr **sizes) {
   if (parts->kind == ATTR_INT && parts->i != n->nout)
     return op_error(oc, E0412, NULL, "num_outputs is %lld, the node has %d outputs", (long long)parts->i, n->nout);
   Expr *each = ex_ceil_div(c, total, n->nout), *left = total;
-  for (int i = 0; i < n->nout; i++, left = ex_sub(c, left, each)) sizes[i] = i < n->nout - 1 ? op_clamp(c, left, ex_int(c, 0), each) : ex_max(c, left, ex_int(c, 0));
+  for (int i = 0; i < n->nout; i++, left = ex_sub(c, left, each))
+    sizes[i] = i < n->nout - 1 ? op_clamp(c, left, ex_int(c, 0), each) : ex_max(c, left, ex_int(c, 0));
   return true;
 }
 
