@@ -30,7 +30,7 @@ static int64_t const_extent(Expr *e) {
   return ex_is_int(e, &v) ? v : -1;
 }
 
-static int64_t axis_extent(Case *k, int i) { return const_extent(stage_extent(k->c, k->st->out, i)); }
+static int64_t axis_extent(Case *k, int i) { return const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i)); }
 
 /* ---- constants in the layout that the vector axis wants: blocks of n along it innermost, `also` blocked by lanes before it ---- */
 typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
@@ -278,7 +278,7 @@ static void check_axis_use(const Expr *e, void *user) {
 }
 
 static const char *rule_flat(Case *k) {
-  Flat f = {k, k->g->stages.n == 1 && !k->reduce && !k->st->out->layout};
+  Flat f = {k, k->g->stages.n == 1 && !k->reduce && !k->st->out->layout && !k->st->at};
   int rank = k->st->out->rank;
   expr_visit(k->st->body, check_flat, &f);
   expr_visit(k->st->body, check_axis_use, &f);

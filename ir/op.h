@@ -46,6 +46,8 @@ typedef struct Stage {
   Tensor *out;
   Sym **axes;                      /* out->rank of them, SYM_AXIS, extents = out->shape */
   Expr *body;
+  Expr **at;                       /* where in out the element [axes] goes; NULL: at [axes]. Else the stage writes a part of out, the
+                                    * extents of axes are the part's (passes/views.c) */
 } Stage;
 
 /* ---- the table (op.c) ---- */

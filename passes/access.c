@@ -18,7 +18,7 @@ static int64_t offset_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
 
 int64_t access_store_stride(Ctx *c, const Stage *st, Sym *s, int lanes) {
   Expr *at[MAX_RANK];
-  for (int i = 0; i < st->out->rank; i++) at[i] = st->axes[i]->self;
+  for (int i = 0; i < st->out->rank; i++) at[i] = stage_index(st, i);
   return offset_stride(c, layout_offset(c, st->out, at), s, lanes);
 }
 

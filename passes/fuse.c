@@ -52,7 +52,7 @@ static void survey(Fuser *f, Body *b) {
 }
 
 /* ---- what an expression costs ---- */
-typedef struct { int arith, heavy, selects; const Tensor *of; int loads; Expr *load; } Cost;
+typedef struct { int arith, heavy, selects, choices; const Tensor *of; int loads; Expr *load; } Cost;   /* choices: of loads */
 static void count_cost(const Expr *e, void *user) {
   Cost *k = user;
   if (e->op == EX_LOAD) {
@@ -60,7 +60,7 @@ static void count_cost(const Expr *e, void *user) {
     return;
   }
   if (!dtype_is_float((DType)e->dtype) && e->op != EX_SELECT) return;          /* index arithmetic */
-  if (e->op == EX_SELECT) k->selects++;
+  if (e->op == EX_SELECT) k->selects++, k->choices += e->a[1]->op != EX_CONST && e->a[2]->op != EX_CONST;
   else if (e->op >= EX_EXP || e->op == EX_POW || e->op == EX_DIV || e->op == EX_SQRT) k->heavy++;
   else if (e->n) k->arith++;
 }
@@ -79,8 +79,35 @@ static Expr *domain_size(Ctx *c, const Stage *st, const Expr *reduce) {
   return n;
 }
 
+static void constant_rank(const Expr *e, void *user) {
+  int *rank = user;
+  if (e->op == EX_LOAD && e->u.tensor->data) *rank = MAX(*rank, e->n);
+}
+
+static int weights_rank(const Expr *reduce) {
+  int rank = 0;
+  expr_visit(reduce, constant_rank, &rank);
+  return rank;
+}
+
+static bool is_product_sum(const Expr *reduce) {
+  return reduce && reduce->u.i == RED_SUM && reduce->a[0]->op == EX_MUL;
+}
+
+/* A contraction over several axes makes maps, which are stored by channel blocks: a consumer that reads them in another order would
+ * scatter its stores. */
+static bool is_convolution(const Stage *st) { return is_product_sum(stage_reduce(st->body)) && st->out->rank >= 3 && weights_rank(stage_reduce(st->body)) >= 3; }
+
+static bool moves_along(const Expr *load, const Stage *into) {
+  if (load->n != into->out->rank) return false;
+  for (int i = 0; i < load->n; i++)
+    if (load->a[i] != into->axes[i]->self && into->axes[i]->max != 0) return false;
+  return true;
+}
+
 /* A reduction inlined into an element-wise consumer: the consumer's loops take its axes' place. */
 static bool inlines_reduction(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
+  if (is_convolution(p->stage) && !moves_along(use->load, into)) return false;
   if (stage_reduce(into->body) || p->users != 1 || use->loads != 1) return false;
   if (tensor_elements(f->c, p->stage->out) != tensor_elements(f->c, into->out)) return false;
   for (int i = 0; i < use->load->n; i++) {                   /* the load moves with the consumer's axes only */
@@ -91,15 +118,12 @@ static bool inlines_reduction(Fuser *f, const Producer *p, const Stage *into, co
   return true;
 }
 
-static bool is_product_sum(const Expr *reduce) {
-  return reduce && reduce->u.i == RED_SUM && reduce->a[0]->op == EX_MUL;
-}
-
 static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
   Ctx *c = f->c;
   Cost own = cost_of(p->stage->body, NULL);
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
+  if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
   if (is_product_sum(reduce)) return movement && p->users == 1 && use->loads == 1;
   if (movement) return true;
   bool once = use->loads == 1 && at_least(c, tensor_elements(c, p->stage->out), domain_size(c, into, reduce));

@@ -72,14 +72,7 @@ static void split_output(Planner *p, Body *b, int item) {
   for (int d = 0; d < map->rank; d++) at[d] = (copy->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), map->shape[d]))->self;
   copy->body = ex_load(c, map, at, map->rank);
   st->out = map;
-  Item *it = NEW(c, Item);
-  it->kind = ITEM_GROUP;
-  it->group = NEW(c, Group);
-  it->group->source = g->source;
-  vec_push(c, &it->group->stages, copy);
-  vec_push(c, &b->items, it);
-  memmove(&b->items.v[item + 2], &b->items.v[item + 1], sizeof(Item *) * (size_t)(b->items.n - item - 2));
-  b->items.v[item + 1] = it;
+  body_insert(c, b, item + 1, copy, g->source);
 }
 
 static void choose_blocks(Planner *p, Body *b, int lanes) {
@@ -91,7 +84,7 @@ static void choose_blocks(Planner *p, Body *b, int lanes) {
     Stage *st = group_root(it->group);
     if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
     if (st->out->scope == SCOPE_OUTPUT) {
-      if (!stage_reduce(st->body)) continue;
+      if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
     }
     block_channels(p->c, st->out, lanes);
@@ -170,14 +163,7 @@ static void add_ringed_copies(Planner *p) {
     st->axes = NEW_ARRAY(c, Sym *, to->rank);
     for (int d = 0; d < to->rank; d++) at[d] = (st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), to->shape[d]))->self;
     st->body = ex_load(c, from, at, to->rank);
-    Item *it = NEW(c, Item);
-    it->kind = ITEM_GROUP;
-    it->group = NEW(c, Group);
-    it->group->source = from->name;
-    vec_push(c, &it->group->stages, st);
-    vec_push(c, &p->body->items, it);
-    memmove(&p->body->items.v[1], &p->body->items.v[0], sizeof(Item *) * (size_t)(p->body->items.n - 1));
-    p->body->items.v[0] = it;
+    body_insert(c, p->body, 0, st, from->name);
   }
 }
 

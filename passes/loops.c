@@ -130,7 +130,7 @@ static Expr *real_element(Run *r) {
   Ctx *c = r->g->c;
   const Tensor *t = r->l->stage->out;
   Expr *ok = NULL;
-  for (int i = 0; t->layout && !r->local && i < t->rank; i++) {
+  for (int i = 0; t->layout && !r->local && !r->l->stage->at && i < t->rank; i++) {
     Expr *in = ex_lt(c, iter_value(c, r->l->axes.v[i]), t->shape[i]);
     if (!expr_proves(c, in)) ok = ok ? ex_and(c, ok, in) : in;
   }
@@ -178,7 +178,8 @@ static Stmt *store_result(Run *r, Expr *value) {
   Stage *st = r->l->stage;
   Expr *at[MAX_RANK];
   Tensor *to = r->local ? r->local->buf : st->out;
-  for (int i = 0; i < st->out->rank; i++) at[i] = iter_value(c, r->l->axes.v[i]);   /* local: from where its part begins */
+  for (int i = 0; i < st->out->rank; i++)                    /* local: from where its part begins */
+    at[i] = st->at ? at_iters(r, st->at[i]) : iter_value(c, r->l->axes.v[i]);
   value = guarded(r, value, ex_const(c, st->out->dtype, 0), false);
   return st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
 }

@@ -71,10 +71,13 @@ static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
   return body;
 }
 
-static void clear_ring(Builder *b, StmtList *out, Tensor *t) {
+/* Of a tensor written in parts, the first writer in a body clears it: the others leave it alone. */
+static void clear_ring(Builder *b, StmtList *out, const Stage *st, Map *cleared) {
+  Tensor *t = st->out;
   Ctx *c = b->c;
   VEC(Stmt *) seq = {0};
-  if (!t->layout) return;
+  if (!t->layout || (st->at && map_get(cleared, KEY(t)))) return;
+  map_set(cleared, KEY(t), t);
   for (int d = 0; d < t->rank; d++) {
     if (t->layout->ring_lo[d]) vec_push(c, &seq, clear_side(b, t, d, false));
     if (t->layout->ring_hi[d]) vec_push(c, &seq, clear_side(b, t, d, true));
@@ -87,12 +90,13 @@ static void clear_ring(Builder *b, StmtList *out, Tensor *t) {
 
 static Stmt *lower_body(Builder *b, Body *body) {
   Ctx *c = b->c;
+  Map cleared = map_new(c);
   StmtList seq = {0};
   for (int i = 0; i < body->items.n; i++) {
     Item *it = body->items.v[i];
     if (it->kind == ITEM_GROUP) {
       vec_push(c, &seq, call(b, b->m->schedule(b->m, it->group, kernel_name(b, it->group))));
-      clear_ring(b, &seq, group_root(it->group)->out);
+      clear_ring(b, &seq, group_root(it->group), &cleared);
     } else if (it->kind == ITEM_IF) {
       Expr *cond = ex_fetch(c, it->cond, ex_int(c, 0));
       vec_push(c, &seq, st_if(c, cond, lower_body(b, it->body[0]), lower_body(b, it->body[1])));

@@ -68,14 +68,7 @@ static void pack_body(Module *m, Body *b) {
       if (it->body[k]) pack_body(m, it->body[k]);
     Stage *p = it->kind == ITEM_GROUP ? pack_operand(m, it->group) : NULL;
     if (!p) continue;
-    Item *copy = NEW(m->c, Item);
-    copy->kind = ITEM_GROUP;
-    copy->group = NEW(m->c, Group);
-    copy->group->source = it->group->source;
-    vec_push(m->c, &copy->group->stages, p);
-    vec_push(m->c, &b->items, copy);
-    memmove(&b->items.v[i + 1], &b->items.v[i], sizeof(Item *) * (size_t)(b->items.n - 1 - i));
-    b->items.v[i++] = copy;
+    body_insert(m->c, b, i++, p, it->group->source);
   }
 }
 

@@ -39,7 +39,7 @@ static StageLoops *stage_loops(Ctx *c, Stage *st) {
   l->syms = NEW_ARRAY(c, Sym *, rank + nred + 1);
   for (int i = 0; i < rank + nred; i++) {
     Sym *s = l->syms[i] = i < rank ? st->axes[i] : l->reduce->a[1 + i - rank]->u.sym;
-    Expr *extent = i < rank ? stage_extent(c, st->out, i) : s->extent;
+    Expr *extent = i >= rank || st->at ? s->extent : stage_extent(c, st->out, i);
     Iter *it = iter_new(c, fresh_name(c, l, s->name), i >= rank, extent);
     vec_push(c, &l->axes, it);
     if (s->kind == SYM_DIM) it->value = s->self;             /* fixed by a loop of the program */

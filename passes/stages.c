@@ -39,6 +39,26 @@ Expr *stage_reduce(const Expr *body) {
   return found;
 }
 
+Expr *stage_shape(const Stage *st, int d) { return st->at ? st->axes[d]->extent : st->out->shape[d]; }
+Expr *stage_index(const Stage *st, int d) { return st->at ? st->at[d] : st->axes[d]->self; }
+
+Expr *stage_elements(Ctx *c, const Stage *st) {
+  Expr *n = ex_int(c, 1);
+  for (int d = 0; d < st->out->rank; d++) n = ex_mul(c, n, stage_shape(st, d));
+  return n;
+}
+
+void body_insert(Ctx *c, Body *b, int at, Stage *st, const char *source) {
+  Item *it = NEW(c, Item);
+  it->kind = ITEM_GROUP;
+  it->group = NEW(c, Group);
+  it->group->source = source;
+  vec_push(c, &it->group->stages, st);
+  vec_push(c, &b->items, it);
+  memmove(&b->items.v[at + 1], &b->items.v[at], sizeof(Item *) * (size_t)(b->items.n - 1 - at));
+  b->items.v[at] = it;
+}
+
 static Item *add_item(Builder *b, Body *body, ItemKind kind) {
   Item *it = NEW(b->c, Item);
   it->kind = kind;

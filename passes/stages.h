@@ -30,6 +30,14 @@ static inline Stage *group_root(const Group *g) { return g->stages.v[g->stages.n
 /* Calls f for every group of the body and the bodies inside it, in program order. */
 void body_each_group(Body *b, void (*f)(Group *g, void *user), void *user);
 
+/* What the stage writes: the extent of dimension d, the index there, the number of elements. */
+Expr *stage_shape(const Stage *st, int d);
+Expr *stage_index(const Stage *st, int d);
+Expr *stage_elements(Ctx *c, const Stage *st);
+
+/* Before item `at` of the body: a group of its own for the stage. */
+void body_insert(Ctx *c, Body *b, int at, Stage *st, const char *source);
+
 /* The tensors that an expression loads, each once, in order of first appearance. */
 typedef struct { Ctx *c; VEC(Tensor *) list; } TensorList;
 void expr_tensors(TensorList *out, const Expr *e);

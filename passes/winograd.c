@@ -229,17 +229,6 @@ static void rewrite_output(Conv *k, Tensor *m) {
   k->st->body = expr_map(c, k->st->body, put, pair);
 }
 
-static void insert_before(Ctx *c, Body *b, int at, Stage *st, const char *source) {
-  Item *it = NEW(c, Item);
-  it->kind = ITEM_GROUP;
-  it->group = NEW(c, Group);
-  it->group->source = source;
-  vec_push(c, &it->group->stages, st);
-  vec_push(c, &b->items, it);
-  memmove(&b->items.v[at + 1], &b->items.v[at], sizeof(Item *) * (size_t)(b->items.n - 1 - at));
-  b->items.v[at] = it;
-}
-
 static void rewrite_body(Module *m, Body *b) {
   Ctx *c = m->c;
   for (int i = 0; i < b->items.n; i++) {
@@ -252,8 +241,8 @@ static void rewrite_body(Module *m, Body *b) {
     k.tiles_w = (k.w + k.t->m - 1) / k.t->m;
     Stage *in = input_stage(&k), *product = product_stage(&k, in->out);
     rewrite_output(&k, product->out);
-    insert_before(c, b, i++, in, it->group->source);
-    insert_before(c, b, i++, product, it->group->source);
+    body_insert(c, b, i++, in, it->group->source);
+    body_insert(c, b, i++, product, it->group->source);
     if (m->opt->explain) str_add(&m->notes, "  %s: F(%d,3), %lld tiles\n", k.st->out->name, k.t->m, (long long)(k.n * k.tiles_h * k.tiles_w));
   }
 }

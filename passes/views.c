@@ -1,0 +1,196 @@
+/* views.c - pass_views: concatenation by writing into place.
+ *
+ * Before: t[.., i, ..] = i < n0 ? a[.., i, ..] : b[.., i - n0, ..]
+ * After:  a and b are parts of t: their makers write t[.., i, ..] and t[.., i + n0, ..], their readers read there, and t needs no stage.
+ * What cannot be made in place (an input, a constant, a part of another concatenation) is copied, each part by a stage of its own.
+ * From the last concatenation to the first, so that one of a prefix (dense blocks) becomes a view of the longer one.
+ */
+#include "passes.h"
+#include "stages.h"
+
+typedef struct { Tensor *whole; int axis; int64_t offset; } View;
+typedef struct { Stage *stage; int writers; bool fixed; } Maker;
+
+typedef struct {
+  Module *m;
+  Ctx *c;
+  Map makers;                      /* Tensor* -> Maker*, of the body at hand */
+  Map views;                       /* Tensor* -> View* */
+  bool found;
+} Viewer;
+
+/* ---- the parts of a concatenation ---- */
+typedef struct { Tensor *t; int64_t offset; } Part;
+typedef VEC(Part) PartList;
+
+static bool is_part(Ctx *c, const Stage *st, const Expr *e, int axis, int64_t *offset) {
+  if (e->op != EX_LOAD || e->n != st->out->rank) return false;
+  for (int d = 0; d < e->n; d++) {
+    if (d == axis) continue;
+    bool same = e->a[d] == st->axes[d]->self || (st->axes[d]->max == 0 && ex_equals_int(e->a[d], 0));
+    if (!same || e->u.tensor->shape[d] != st->out->shape[d]) return false;
+  }
+  int64_t v, n;
+  if (!ex_is_int(ex_sub(c, st->axes[axis]->self, e->a[axis]), &v) || !ex_is_int(e->u.tensor->shape[axis], &n)) return false;
+  *offset = v;
+  return true;
+}
+
+static bool collect(Viewer *w, const Stage *st, Expr *e, int axis, PartList *parts) {
+  Ctx *c = w->c;
+  int64_t limit, offset;
+  if (e->op == EX_SELECT && e->a[0]->op == EX_LT && e->a[0]->a[0] == st->axes[axis]->self && ex_is_int(e->a[0]->a[1], &limit))
+    return collect(w, st, e->a[1], axis, parts) && collect(w, st, e->a[2], axis, parts);
+  if (!is_part(c, st, e, axis, &offset)) return false;
+  vec_push(c, parts, ((Part){e->u.tensor, offset}));
+  return true;
+}
+
+static int concat_axis(Viewer *w, const Stage *st, PartList *parts) {
+  if (st->at || st->body->op != EX_SELECT || stage_reduce(st->body)) return -1;
+  for (int d = 0; d < st->out->rank; d++)
+    if (st->axes[d]->kind == SYM_DIM) return -1;
+  for (int d = 0; d < st->out->rank; d++) {
+    parts->n = 0;
+    if (st->body->a[0]->op == EX_LT && st->body->a[0]->a[0] == st->axes[d]->self && collect(w, st, st->body, d, parts)) return d;
+  }
+  return -1;
+}
+
+/* ---- what may become a part ---- */
+static bool is_state(const Module *m, const Tensor *t) {
+  for (int i = 0; i < m->states.n; i++)
+    if (m->states.v[i] == t) return true;
+  return false;
+}
+
+/* Maps may be stored by channel blocks: parts along the channels then begin and end with a block. */
+static bool is_aligned(Viewer *w, const Tensor *t, int axis, int64_t offset) {
+  int64_t n = 0, lanes = target_lanes(w->m->target, 32);
+  if (t->rank < 3 || axis != 1 || t->dtype != DT_F32) return true;
+  return ex_is_int(t->shape[1], &n) && n % lanes == 0 && offset % lanes == 0;
+}
+
+static bool can_view(Viewer *w, const Tensor *t, const Tensor *whole, int axis, int64_t offset) {
+  const Maker *k = map_get(&w->makers, KEY(t));
+  return k && k->stage && k->writers == 1 && !k->fixed && !k->stage->at && t->scope == SCOPE_NONE && !t->data && !is_state(w->m, t) &&
+         t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t)) && is_aligned(w, t, axis, offset);
+}
+
+static void make_view(Viewer *w, Tensor *t, Tensor *whole, int axis, int64_t offset) {
+  const View *outer = map_get(&w->views, KEY(whole));
+  View *v = NEW(w->c, View);
+  *v = outer ? (View){outer->whole, axis, outer->offset + offset} : (View){whole, axis, offset};
+  map_set(&w->views, KEY(t), v);
+  w->found = true;
+}
+
+/* Do the parts already lie one behind the other in a longer tensor? */
+static const View *common_whole(Viewer *w, const PartList *parts, int axis) {
+  const View *first = map_get(&w->views, KEY(parts->v[0].t));
+  for (int i = 0; i < parts->n; i++) {
+    const View *v = map_get(&w->views, KEY(parts->v[i].t));
+    if (!first || !v || v->whole != first->whole || v->axis != axis || v->offset - first->offset != parts->v[i].offset - parts->v[0].offset) return NULL;
+  }
+  return first;
+}
+
+/* t[.., i + offset, ..] = part[.., i, ..] */
+static Stage *copy_part(Viewer *w, Tensor *t, const Part *p, int axis) {
+  Ctx *c = w->c;
+  Stage *st = NEW(c, Stage);
+  Expr *index[MAX_RANK];
+  st->out = t;
+  st->axes = NEW_ARRAY(c, Sym *, t->rank);
+  st->at = NEW_ARRAY(c, Expr *, t->rank);
+  for (int d = 0; d < t->rank; d++) {
+    st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), p->t->shape[d]);
+    index[d] = st->axes[d]->self;
+    st->at[d] = d == axis ? ex_add(c, index[d], ex_int(c, p->offset)) : index[d];
+  }
+  st->body = ex_load(c, p->t, index, t->rank);
+  return st;
+}
+
+static bool all_aligned(Viewer *w, const PartList *parts, int axis) {
+  for (int i = 0; i < parts->n; i++)
+    if (!is_aligned(w, parts->v[i].t, axis, parts->v[i].offset)) return false;
+  return true;
+}
+
+/* Returns how many items take the place of item i. */
+static int place_parts(Viewer *w, Body *b, int i, Stage *st, const PartList *parts, int axis) {
+  const View *whole = st->out->scope == SCOPE_NONE && !map_get(&w->views, KEY(st->out)) ? common_whole(w, parts, axis) : NULL;
+  const char *source = b->items.v[i]->group->source;
+  int made = 0;
+  if (whole) make_view(w, st->out, whole->whole, axis, whole->offset - parts->v[0].offset);
+  b->items.n--;
+  memmove(&b->items.v[i], &b->items.v[i + 1], sizeof(Item *) * (size_t)(b->items.n - i));
+  for (int k = 0; k < parts->n && !whole; k++) {
+    const Part *p = &parts->v[k];
+    if (can_view(w, p->t, st->out, axis, p->offset)) make_view(w, p->t, st->out, axis, p->offset);
+    else body_insert(w->c, b, i + made++, copy_part(w, st->out, p, axis), source);
+  }
+  return made;
+}
+
+/* ---- readers and makers of views ---- */
+static Expr *read_view(Ctx *c, Expr *e, void *user) {
+  Viewer *w = user;
+  const View *v = e->op == EX_LOAD ? map_get(&w->views, KEY(e->u.tensor)) : NULL;
+  if (!v) return e;
+  Expr *index[MAX_RANK];
+  for (int d = 0; d < e->n; d++) index[d] = d == v->axis ? ex_add(c, e->a[d], ex_int(c, v->offset)) : e->a[d];
+  return ex_load(c, v->whole, index, e->n);
+}
+
+static void use_views(Group *g, void *user) {
+  Viewer *w = user;
+  for (int i = 0; i < g->stages.n; i++) {
+    Stage *st = g->stages.v[i];
+    const View *v = map_get(&w->views, KEY(st->out));
+    st->body = expr_map(w->c, st->body, read_view, w);
+    if (!v) continue;
+    Expr **at = NEW_ARRAY(w->c, Expr *, st->out->rank);
+    for (int d = 0; d < st->out->rank; d++) at[d] = d == v->axis ? ex_add(w->c, stage_index(st, d), ex_int(w->c, v->offset)) : stage_index(st, d);
+    st->at = at;
+    st->out = v->whole;
+  }
+}
+
+static void survey(Viewer *w, Body *b) {
+  w->makers = map_new(w->c);
+  for (int i = 0; i < b->items.n; i++) {
+    Item *it = b->items.v[i];
+    if (it->kind != ITEM_GROUP) continue;
+    Stage *st = group_root(it->group);
+    Maker *k = map_get(&w->makers, KEY(st->out));
+    if (!k) map_set(&w->makers, KEY(st->out), k = NEW(w->c, Maker));
+    k->stage = st;
+    k->writers++;
+    for (int d = 0; d < st->out->rank; d++) k->fixed |= st->axes[d]->kind == SYM_DIM;
+  }
+  for (int i = 0; i < b->items.n; i++) {
+    Maker *k = b->items.v[i]->cond ? map_get(&w->makers, KEY(b->items.v[i]->cond)) : NULL;
+    if (k) k->fixed = true;
+  }
+}
+
+static void view_body(Viewer *w, Body *b) {
+  for (int i = b->items.n - 1; i >= 0; i--)
+    for (int k = 0; k < 2; k++)
+      if (b->items.v[i]->body[k]) view_body(w, b->items.v[i]->body[k]);
+  survey(w, b);
+  for (int i = b->items.n - 1; i >= 0; i--) {
+    Item *it = b->items.v[i];
+    PartList parts = {0};
+    int axis = it->kind == ITEM_GROUP && it->group->stages.n == 1 ? concat_axis(w, group_root(it->group), &parts) : -1;
+    if (axis >= 0 && all_aligned(w, &parts, axis)) place_parts(w, b, i, group_root(it->group), &parts, axis);
+  }
+}
+
+void pass_views(Module *m) {
+  Viewer w = {.m = m, .c = m->c, .views = map_new(m->c)};
+  view_body(&w, m->body);
+  if (w.found) body_each_group(m->body, use_views, &w);
+}
