@@ -11,6 +11,8 @@
 
 typedef struct { Stage *stage; Body *body; int item; int users; bool fixed; int writers; } Producer;
 
+enum { BLOCK = 16 };               /* no target has wider vectors of f32 */
+
 typedef struct {
   Module *m;
   Ctx *c;
@@ -105,8 +107,23 @@ static bool moves_along(const Expr *load, const Stage *into) {
   return true;
 }
 
+/* Vectors run along the consumer's last axis in aligned blocks: does every index of the load move by ones inside such a block, and begin
+ * it at a block's beginning where other axes have a part in it? */
+static bool keeps_blocks(Ctx *c, const Expr *load, const Stage *into) {
+  Sym *last = into->axes[into->out->rank - 1], *block = sym_new(c, SYM_AXIS, "block", 0, INT64_MAX / BLOCK);
+  Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, BLOCK));
+  Expr *at = ex_add(c, ex_mul(c, block->self, ex_int(c, BLOCK)), lane->self), *coef, *rest;
+  for (int i = 0; i < load->n; i++) {
+    if (load->a[i] == last->self || !expr_uses(load->a[i], last)) continue;
+    Expr *e = expr_subst1(c, load->a[i], last, at);
+    if (expr_uses(e, lane) && (!expr_is_linear(c, e, lane, &coef, &rest) || expr_range(c, rest).multiple % BLOCK)) return false;
+  }
+  return true;
+}
+
 /* A reduction inlined into an element-wise consumer: the consumer's loops take its axes' place. */
 static bool inlines_reduction(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
+  if (into->out->rank && is_product_sum(stage_reduce(p->stage->body)) && use->load && !keeps_blocks(f->c, use->load, into)) return false;
   if (is_convolution(p->stage) && !moves_along(use->load, into)) return false;
   if (stage_reduce(into->body) || p->users != 1 || use->loads != 1) return false;
   if (tensor_elements(f->c, p->stage->out) != tensor_elements(f->c, into->out)) return false;
@@ -118,13 +135,30 @@ static bool inlines_reduction(Fuser *f, const Producer *p, const Stage *into, co
   return true;
 }
 
+static void find_nonlinear(const Expr *e, void *user) {
+  static const ExprOp ops[] = {EX_DIV, EX_MOD, EX_TDIV, EX_TMOD, EX_SELECT, EX_MIN, EX_MAX, EX_LOAD};
+  for (int i = 0; i < COUNT(ops); i++)
+    if (e->op == ops[i]) *(bool *)user = true;
+}
+
+static void find_bent_load(const Expr *e, void *user) {
+  for (int i = 0; e->op == EX_LOAD && i < e->n; i++) expr_visit(e->a[i], find_nonlinear, user);
+}
+
+/* Does the body read only along straight lines? Anything else is too slow to do again for every product. */
+static bool is_straight(const Expr *body) {
+  bool bent = false;
+  expr_visit(body, find_bent_load, &bent);
+  return !bent;
+}
+
 static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
   Ctx *c = f->c;
   Cost own = cost_of(p->stage->body, NULL);
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
   if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
-  if (is_product_sum(reduce)) return movement && p->users == 1 && use->loads == 1;
+  if (is_product_sum(reduce)) return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
   if (movement) return true;
   bool once = use->loads == 1 && at_least(c, tensor_elements(c, p->stage->out), domain_size(c, into, reduce));
   if (reduce) return once && p->users == 1 && own.selects <= 1;

@@ -37,8 +37,8 @@ static bool conv_check(OpCtx *oc, Window *w) {
 static bool conv_window(OpCtx *oc, Window *w) {
   const Node *n = oc->node;
   const Tensor *x = n->in[0], *f = n->in[1], *b = op_input(n, 2);
-  Expr *channels = ex_mul(oc->c, f->shape[1], ex_int(oc->c, op_attr_i(n, "group")));
   OP_BAIL(conv_check(oc, w));
+  Expr *channels = ex_mul(oc->c, f->shape[1], ex_int(oc->c, op_attr_i(n, "group")));
   if (!same_or_open(x->shape[1], channels))
     return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc), expr_text(oc->c, x->shape[1]), expr_text(oc->c, channels));
   if (b && !same_or_open(b->shape[0], f->shape[0]))

@@ -163,7 +163,7 @@ void compute_cast(OpCtx *oc) {
 
 bool shape_bit_cast(OpCtx *oc) {
   DType t = DT_NONE, from = oc->node->in[0]->dtype;
-  OP_BAIL(cast_to(oc, op_attr_i(oc->node, "to"), &t));
+  OP_BAIL(cast_to(oc, op_attr_i(oc->node, "to"), &t) && t < DT_COUNT);
   if (dtype_info[t].bits == dtype_info[from].bits && t != DT_BOOL && from != DT_BOOL) return shape_as(oc, t);
   return op_error(oc, E0404, NULL, "the bits of %s are not those of %s", dtype_info[from].name, dtype_info[t].name);
 }

@@ -352,7 +352,7 @@ void compute_lp_norm(OpCtx *oc) {
 
 bool shape_lrn(OpCtx *oc) {
   int64_t size = op_attr_i(oc->node, "size");
-  return (size > 0 || op_error(oc, E0412, NULL, "size is %lld", (long long)size)) && op_rank(oc, 0, 2, -1) && op_like(oc, 0, 0);
+  return ((size > 0 && size < 1 << 20) || op_error(oc, E0412, NULL, "size is %lld", (long long)size)) && op_rank(oc, 0, 2, -1) && op_like(oc, 0, 0);
 }
 
 void compute_lrn(OpCtx *oc) {

@@ -1,7 +1,8 @@
 /* run.c - dlc-onnx-tests: runs folders of ONNX tests (model.onnx, test_data_set_N/{input,output}_I.pb) and tells which pass.
  *
- *   dlc-onnx-tests FOLDER [--only TEXT] [--status FILE [--update]] [--quiet]
+ *   dlc-onnx-tests FOLDER [--dlc PATH] [--only TEXT] [--status FILE [--update]] [--quiet]
  *
+ * On the interpreter, or with --dlc compiled by that program and run from the library.
  * Every test runs in a process of its own. Many tests give shapes, axes or sizes as inputs of the model; where dlc must know them before
  * the model runs, the test is tried again with its small inputs made constants and counts as FIXED if it passes then. The rule of
  * comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a status file no test may do worse than its line there:
@@ -24,7 +25,7 @@ typedef VEC(Row) RowList;
 typedef VEC(const char *) NameList;
 
 static Ctx *main_ctx;
-static const char *only, *status_path;
+static const char *only, *status_path, *dlc_path;
 static bool update, quiet;
 
 enum { SECONDS = 120 };
@@ -149,9 +150,36 @@ static const char *try_test(const char *folder, bool fixed, DiagCode *code) {
   return text;
 }
 
+/* Compiles and compares by the command line; the last line of what it prints is the reason. */
+static int run_command(const char *command, char *last, size_t size) {
+  char line[1000];
+  FILE *f = popen(command, "r");
+  while (f && fgets(line, sizeof line, f))
+    if (strncmp(line, "  hint", 6) && line[0] != '\n') snprintf(last, size, "%s", line);
+  int status = f ? pclose(f) : -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static void compiled_child(const char *folder, int to) {
+  char last[1000] = "", path[] = "/tmp/dlc-onnx-XXXXXX";
+  if (!mkdtemp(path)) _exit(1);
+  Ctx *c = ctx_new();
+  const char *rtol = strstr(folder, "densenet121") ? "2e-3" : "1e-3";
+  int status = run_command(ctx_printf(c, "'%s' compile '%s/model.onnx' -o %s/m.so -q --threads=1 2>&1", dlc_path, folder, path), last, sizeof last);
+  int sets = 0;
+  for (; !status && exists(ctx_printf(c, "%s/test_data_set_%d", folder, sets)); sets++)
+    status = run_command(ctx_printf(c, "'%s' compare %s/m.so --ref='data:%s/test_data_set_%d' --rtol=%s --atol=1e-7 2>&1", dlc_path, path, folder,
+                                    sets, rtol), last, sizeof last);
+  const char *code = strstr(last, "error[") ? strstr(last, "error[") : last;
+  dprintf(to, "%s %s", status == 0 ? "PASS" : status == 4 ? "UNSUPPORTED" : "FAIL", status == 0 ? "" : code);
+  run_command(ctx_printf(c, "rm -rf %s", path), last, sizeof last);
+  _exit(0);
+}
+
 static void child(const char *folder, int to) {
   DiagCode code;
   alarm(SECONDS);
+  if (dlc_path) compiled_child(folder, to);
   const char *text = try_test(folder, false, &code);
   if (code == E0413) text = try_test(folder, true, &code);
   dprintf(to, "%s", text);
@@ -210,7 +238,7 @@ static const char *reason_of(const char *status) {
   char code[16] = "", op[64] = "";
   const char *p = strstr(status, "E0"), *q = strstr(status, " (");
   if (!strncmp(status, "PASS", 4) || !strncmp(status, "FIXED", 5)) return NULL;
-  if (p && p < status + 20) sscanf(p, "%15[E0-9]", code);
+  if (p && p < status + 24) sscanf(p, "%15[E0-9]", code);
   if (!*code) {
     if (strstr(status, "elements differ")) return "values";
     if (strstr(status, "instead of")) return "shape or type";
@@ -309,12 +337,13 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--only") && i + 1 < argc) only = argv[++i];
     else if (!strcmp(argv[i], "--status") && i + 1 < argc) status_path = argv[++i];
+    else if (!strcmp(argv[i], "--dlc") && i + 1 < argc) dlc_path = argv[++i];
     else if (!strcmp(argv[i], "--update")) update = true;
     else if (!strcmp(argv[i], "--quiet")) quiet = true;
     else if (!root) root = argv[i];
   }
   if (!root) {
-    fprintf(stderr, "dlc-onnx-tests FOLDER [--only TEXT] [--status FILE [--update]] [--quiet]\n");
+    fprintf(stderr, "dlc-onnx-tests FOLDER [--dlc PATH] [--only TEXT] [--status FILE [--update]] [--quiet]\n");
     return 2;
   }
   main_ctx = ctx_new();
