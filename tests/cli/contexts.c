@@ -6,7 +6,8 @@
 #include <string.h>
 #include "digits.h"
 
-enum { THREADS = 4, ROUNDS = 200, N = 8 };
+enum { THREADS = 4, N = 8 };
+static int rounds = 200;
 static float pixels[N * 64], expected[N * 10];
 
 static int run(dlc_ctx *ctx, float *scores) {
@@ -25,7 +26,7 @@ static void *worker(void *index) {
   dlc_ctx *ctx;
   float scores[N * 10];
   int bad = digits_model.ctx_new(&opts, &ctx);
-  for (int i = 0; i < ROUNDS && !bad; i++) {
+  for (int i = 0; i < rounds && !bad; i++) {
     memset(scores, 0, sizeof scores);
     bad = run(ctx, scores) || memcmp(scores, expected, sizeof scores) != 0;
   }
@@ -33,10 +34,11 @@ static void *worker(void *index) {
   return bad ? (void *)"differs" : NULL;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   pthread_t threads[THREADS];
   int index[THREADS], failed = 0;
   dlc_ctx *ctx;
+  if (argc > 1) rounds = atoi(argv[1]);
   for (int i = 0; i < N * 64; i++) pixels[i] = (float)(i * 7 % 17) / 16;
   if (digits_model.ctx_new(NULL, &ctx) || run(ctx, expected)) return 1;
   digits_model.ctx_free(ctx);

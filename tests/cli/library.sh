@@ -57,7 +57,7 @@ check ./contexts
 
 # memory
 if command -v valgrind > /dev/null; then
-  check valgrind -q --error-exitcode=9 --leak-check=full ./contexts
+  check valgrind -q --error-exitcode=9 --leak-check=full ./contexts 3
 fi
 
 # run: files in and out; what comes out equals the interpreter's
