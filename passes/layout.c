@@ -1,8 +1,9 @@
 /* layout.c - pass_layout: an index map per tensor, for the whole model.
  *
- * Feature maps that convolutions make, or that are read with the channels contiguous, are stored NCHWc: channels split by the vector width, the block innermost; element-wise and window
- * stages that read such a map the same way follow. A tensor that is read with zero padding gets a ring of zeros as wide as its readers
- * need, so that padded loads become plain ones; a model input gets a ringed copy. Everything else stays row-major.
+ * Feature maps that convolutions make, or that are read with the channels contiguous, are stored NCHWc: channels split
+ * by the vector width, the block innermost; element-wise and window stages that read such a map the same way follow. A
+ * tensor that is read with zero padding gets a ring of zeros as wide as its readers need, so that padded loads become
+ * plain ones; a model input gets a ringed copy. Everything else stays row-major.
  */
 #include "passes.h"
 #include "stages.h"

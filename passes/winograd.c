@@ -185,7 +185,8 @@ static Stage *input_stage(Conv *k) {
   Expr *n = ex_div(c, t, ex_mul(c, tw, th)), *i = ex_mod(c, ex_div(c, t, tw), th), *j = ex_mod(c, t, tw);
   for (int u = 0; u < a; u++)
     for (int v = 0; v < a; v++) {
-      Expr *ih = ex_add(c, ex_mul(c, i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)), *iw = ex_add(c, ex_mul(c, j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
+      Expr *ih = ex_add(c, ex_mul(c, i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)),
+           *iw = ex_add(c, ex_mul(c, j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
       Expr *at[] = {n, st->axes[3]->self, ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
       Expr **shape_x = k->load->u.tensor->shape;
       Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, shape_x[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, shape_x[3])));
