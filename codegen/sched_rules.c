@@ -99,7 +99,6 @@ static Tile choose_tile(const Target *t, int64_t m1, int64_t m2, int64_t vectors
       for (int r2 = 1; r2 <= (r1 == m1 ? MIN(m2, 8) : 1); r2++) {
         int r = r1 * r2;
         if (r * v + v + 1 >= t->vector_regs || r > 28) continue;
-        if (v > 1 && vectors % v && vectors > v) continue;
         double rows = m1 < 0 ? tile_cost(r1, v) / r1 : tiled_cost(m1, r1, tile_cost, r2, v) / (double)m1 / r2;
         double blocks = (double)(m2 / r2 + (m2 % r2 != 0)) * r2 / (double)m2;
         double panels = (double)((vectors + v - 1) / v * v) / (double)vectors;
@@ -166,7 +165,6 @@ static const char *rule_contraction(Case *k) {
 
   const char *nv = axis_name(k, v), *n1 = m1 < 0 ? NULL : axis_name(k, m1), *n2 = m2 < 0 || t.r2 == 1 ? NULL : axis_name(k, m2);
   Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
-  bool even = n % ((int64_t)t.v * k->lanes) == 0;
   str_add(&splits, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", nv, t.v * k->lanes, nv, nv,
           nv, k->lanes, nv, nv, nv, nv, k->lanes);
   if (n1) str_add(&splits, "split %s %d%s -> %s.o %s.i; unroll %s.i; ", n1, t.r1, e1 < 0 ? " 4 1" : "", n1, n1, n1);
@@ -175,17 +173,15 @@ static const char *rule_contraction(Case *k) {
   VEC(const char *) par = {0};
   for (int i = 0; i < st->out->rank; i++)
     if (is_loop(k, i) && i != v && i != m1 && i != (n2 ? m2 : -1)) vec_push(k->c, &par, axis_name(k, i));
-  if (even) {
-    int at = 0;                                              /* panels outside the points, inside the batch */
-    for (int i = 0; i < st->out->rank && i < v; i++) at += is_loop(k, i) && i != m1 && i != m2 && expr_uses(panel, st->axes[i]);
-    vec_push(k->c, &par, "");
-    for (int i = par.n - 1; i > at; i--) par.v[i] = par.v[i - 1];
-    par.v[at] = ctx_printf(k->c, "%s.o", nv);
-  } else str_add(&tail, " %s.o", nv);
+  int at = 0;                                                /* panels outside the points, inside the batch */
+  for (int i = 0; i < st->out->rank && i < v; i++) at += is_loop(k, i) && i != m1 && i != m2 && expr_uses(panel, st->axes[i]);
+  vec_push(k->c, &par, "");
+  for (int i = par.n - 1; i > at; i--) par.v[i] = par.v[i - 1];
+  par.v[at] = ctx_printf(k->c, "%s.o", nv);
   if (n2) str_add(&tail, " %s.o", n2), str_add(&inner, " %s.i", n2);
   if (n1) str_add(&tail, " %s.o", n1), str_add(&inner, " %s.i", n1);
-  if (n1 && e1 > 0 && e1 % t.r1 == 0 && (!n2 || e2 % t.r2 == 0) && even) {   /* whole tiles: share them among threads too */
-    if (n2) vec_push(k->c, &par, ctx_printf(k->c, "%s.o", n2));
+  if (n1 && e1 > 0 && n2) {                                  /* rows of tiles are shared among threads too */
+    vec_push(k->c, &par, ctx_printf(k->c, "%s.o", n2));
     tail.n = 0;
     if (tail.s) tail.s[0] = 0;
     str_add(&tail, " %s.o", n1);
@@ -419,7 +415,8 @@ static const char *rule_naive(Case *k) {
 }
 
 static const struct { const char *name; Rule *rule; } rules[] = {
-  {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat}, {"nest", rule_nest}, {"naive", rule_naive},
+  {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat},
+  {"nest", rule_nest}, {"naive", rule_naive},
 };
 
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {

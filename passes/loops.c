@@ -349,34 +349,46 @@ static Stmt *with_inner_stages(Run *r, const Iter *it, int pos, Phase phase) {
 }
 
 /* ---- loops ---- */
-/* Split iterators whose outer part is a part of a fused loop begin where that loop opens: all their runs are alike. */
-static void open_fused_splits(Run *r, Iter **opened, int *n) {
+/* Is the outer part one loop for all runs, as threads share it? */
+static bool is_one_loop(const Iter *p) { return p->outer->fused || (p->outer->kind == LOOP_PARALLEL && !p->chunk && p->outer->extent); }
+
+/* The body of the loop just bound. Split iterators whose outer part is one loop begin here; where the last of their runs is a
+ * shorter one, the body is there twice and each iteration takes the one that fits. */
+static Stmt *open_body(Run *r, int pos, Phase phase, int from) {
   Ctx *c = r->g->c;
-  for (int i = 0; i < r->l->splits.n; i++) {
+  int64_t n, f;
+  for (int i = from; i < r->l->splits.n; i++) {
     Iter *p = r->l->splits.v[i];
-    Expr *o = p->run || !p->outer->fused ? NULL : iter_value(c, p->outer);
+    Expr *o = p->run || !is_one_loop(p) ? NULL : iter_value(c, p->outer);
     if (!o) continue;
+    f = p->factor[0];
     p->base = ex_int(c, 0);
-    p->run = ex_int(c, p->factor[0]);
-    p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
-    opened[(*n)++] = p;
+    p->run = ex_int(c, f);
+    bool uneven = !p->chunk && ex_is_int(p->extent, &n) && n % f && n > f;
+    p->inner->extent = uneven ? p->run : ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
+    Stmt *body = open_body(r, pos, phase, i + 1);
+    if (uneven) {
+      p->inner->extent = ex_int(c, n % f);
+      body = st_if(c, ex_lt(c, o, ex_int(c, n / f)), body, open_body(r, pos, phase, i + 1));
+    }
+    p->run = NULL;
+    return body;
   }
+  bool root = r->l == sched_root(r->g->s) && phase != FINAL;
+  return root ? with_inner_stages(r, r->l->order.v[pos], pos, phase) : gen_from(r, pos + 1, phase);
 }
 
 static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   Ctx *c = r->g->c;
-  Iter *it = r->l->order.v[pos], *p = it->parent, *opened[64];
+  Iter *it = r->l->order.v[pos], *p = it->parent;
   bool one = ex_equals_int(count, 1), loop = !one || it->kind == LOOP_VECTOR;
-  int nopened = 0;                                           /* a symbol of one value would fold away, and with it the lanes */
+  /* a symbol of one value would fold away, and with it the lanes */
   Sym *s = loop ? sym_axis(c, it->reduce ? SYM_REDUCE : SYM_AXIS, it->name, one ? ex_int(c, 2) : count) : NULL;
   it->value = loop && (it->kind == LOOP_VECTOR || expr_range(c, count).max > 1) ? s->self : ex_int(c, 0);
   if (p && p->chunk && it == p->outer)
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
-  open_fused_splits(r, opened, &nopened);
-  bool root = r->l == sched_root(r->g->s) && phase != FINAL;
-  Stmt *body = root ? with_inner_stages(r, it, pos, phase) : gen_from(r, pos + 1, phase);
+  Stmt *body = open_body(r, pos, phase, 0);
   it->value = NULL;
-  while (nopened) opened[--nopened]->run = NULL;
   if (!loop) return body;
   bool open = it->kind == LOOP_UNROLL && !ex_is_int(count, NULL);            /* a rest that may be empty */
   Stmt *f = st_for(c, open ? LOOP_SERIAL : it->kind, s, count, body);
@@ -413,7 +425,7 @@ static Stmt *gen_from(Run *r, int pos, Phase phase) {
   Iter *it = l->order.v[pos], *p = it->parent;
   if (phase == BODY && it->reduce) return gen_reduction(r, pos);
   if (phase == FINAL && it->reduce) return gen_from(r, pos + 1, phase);
-  if (!p || it != p->outer) return bind(r, pos, phase, it->extent);
+  if (!p || it != p->outer || is_one_loop(p)) return bind(r, pos, phase, it->extent);
   if (!p->chunk) return gen_runs(r, pos, phase);
   p->base = ex_int(c, 0);
   p->run = ex_int(c, p->factor[0]);

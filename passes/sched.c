@@ -112,9 +112,8 @@ static const char *split(Words *w, bool chunk) {
   it->nfactors = a - 2;
   it->chunk = chunk;
   int at = order_index(l, it);
-  int64_t n;
-  bool even = it->extent && it->nfactors == 1 && (chunk || (ex_is_int(it->extent, &n) && n % it->factor[0] == 0));
-  it->outer = iter_new(c, w->word[a + 1], it->reduce, even ? ex_ceil_div(c, it->extent, it->factor[0]) : NULL);
+  bool known = it->extent && it->nfactors == 1 && (chunk || ex_is_int(it->extent, NULL));
+  it->outer = iter_new(c, w->word[a + 1], it->reduce, known ? ex_ceil_div(c, it->extent, it->factor[0]) : NULL);
   it->inner = iter_new(c, w->word[a + 2], it->reduce, NULL);
   it->outer->parent = it->inner->parent = it;
   l->order.v[at] = it->outer;

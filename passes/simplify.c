@@ -191,6 +191,12 @@ static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc) {
   return out <= s->budget && steps <= fold_steps;
 }
 
+static void put_down(Simplify *s, const Tensor *t) {
+  if (!t) return;
+  interp_drop(s->in, t);
+  if (!t->data->splat) ctx_release(s->c, t->data->bytes, (size_t)bytes_of(t));
+}
+
 static bool fold(Simplify *s, Node *n) {
   OpCtx oc = { .c = s->c, .node = n };
   if (n->op->cls == OPC_REGION || n->op->cls == OPC_TIR || n->op->cls == OPC_HOST || n->op->cls == OPC_EXPAND) return false;
@@ -206,11 +212,13 @@ static bool fold(Simplify *s, Node *n) {
       if (!t) continue;
       int64_t size = bytes_of(t);
       const Value *v = interp_get(s->in, t);
-      Tensor *folded = new_const(n->graph, t, ctx_copy(s->c, v->data, (size_t)(v->splat ? dtype_bytes(t->dtype) : size)), v->splat);
+      const void *bytes = v->buffer ? ctx_copy(s->c, v->data, (size_t)(v->splat ? dtype_bytes(t->dtype) : size)) : v->data;
+      Tensor *folded = new_const(n->graph, t, bytes, v->splat);
       s->budget -= v->splat ? 0 : size;
       interp_drop(s->in, t);
       replace(s, t, folded);
     }
+    for (int i = 0; i < n->nin; i++) put_down(s, n->in[i]);
   }
   s->folded++;
   return true;
