@@ -102,6 +102,9 @@ expect 5 E0504 'not a .npy'              "$dlc" run good.onnx --input x=@wrong.n
 expect 5 E0503 'not a library'           "$dlc" run text.so
 expect 5 E0503 'not a compiled model'    "$dlc" run "$(ldd "$dlc" | awk '/libc.so.6/ { print $3 }')"
 expect 5 E0501 'no test data'            "$dlc" compare good.onnx --ref data:/nowhere
+expect 7 E0701 'onnxruntime'             env DLC_PYTHON=/nowhere/python "$dlc" compare good.onnx --ref ort
+"$dlc" help > /dev/full 2> err.txt
+[ $? = 5 ] && grep -q E0502 err.txt || fail "dlc help > /dev/full: $(cat err.txt)"
 expect 2 E0203 'no help on'              "$dlc" help frobnicate
 
 # help and version

@@ -69,6 +69,11 @@ grep -q 'top 3 of scores' log.txt || fail "no ranking"
 check "$dlc" compare chain.so --ref interp chain.onnx --dim N=7
 grep -q '^PASSED | 1 output, 1 sample' log.txt || fail "no verdict: $(cat log.txt)"
 check "$dlc" compile good.onnx -o good.so
+python=$(dirname "$dlc")/venv/bin/python
+if [ -x "$python" ] && "$python" -c 'import onnxruntime' 2> /dev/null; then
+  DLC_PYTHON=$python check "$dlc" compare chain.so --ref ort chain.onnx --dim N=3
+  grep -q 'vs onnxruntime [0-9]' log.txt || fail "no ONNX Runtime: $(cat log.txt)"
+fi
 check "$dlc" compare good.so --ref data:sample
 check "$dlc" compare good.so --ref data:sample --json
 grep -q '"status":"passed"' log.txt || fail "no status in JSON"
