@@ -1,16 +1,6 @@
 #include "json.h"
+#include "../ir/diag.h"
 #include <math.h>
-
-/* Length of the UTF-8 sequence at s (1 to 4), 0 if there is none. */
-static int utf8_length(const unsigned char *s) {
-  if (s[0] < 0x80) return 1;
-  int n = s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
-  for (int i = 1; i < n; i++)
-    if ((s[i] & 0xc0) != 0x80) return 0;
-  bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-  bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-  return n && (overlong || beyond) ? 0 : n;
-}
 
 static void put_string(FILE *to, const char *text) {
   fputc('"', to);

@@ -14,8 +14,7 @@ const char *diag_code_name(DiagCode code) { return diag_info[code].name; }
 const char *diag_code_title(DiagCode code) { return diag_info[code].title; }
 int diag_exit_status(const Ctx *c) { return c->diags.list.n ? diag_info[c->diags.list.v[0].code].exit_status : 0; }
 
-/* The length of the UTF-8 sequence at s, 0 if it is none. */
-static int utf8_length(const unsigned char *s) {
+int utf8_length(const unsigned char *s) {
   int n = *s < 0x80 ? 1 : *s >= 0xc2 && *s < 0xe0 ? 2 : *s >= 0xe0 && *s < 0xf0 ? 3 : *s >= 0xf0 && *s < 0xf5 ? 4 : 0;
   for (int i = 1; i < n; i++)
     if ((s[i] & 0xc0) != 0x80) return 0;

@@ -42,6 +42,7 @@ void diag_print(Ctx *c, FILE *to);                     /* every recorded one, in
 int diag_exit_status(const Ctx *c);                    /* of the first recorded; 0 if none */
 const char *diag_code_name(DiagCode code);             /* "E0411" */
 const char *diag_code_title(DiagCode code);
+int utf8_length(const unsigned char *s);               /* of the sequence at s; 0 if it is none or a C1 control */
 const char *diag_quote(Ctx *c, const char *name);      /* control and non-UTF-8 bytes escaped, length limited */
 
 #endif
