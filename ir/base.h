@@ -41,6 +41,10 @@ char *ctx_printf(Ctx *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *ctx_intern(Ctx *c, const char *s);               /* equal strings give equal pointers */
 const char *ctx_intern_n(Ctx *c, const char *s, size_t n);
 int ctx_serial(Ctx *c);                                      /* 1, 2, 3 ...: ids of what is made in this Ctx (tensors) */
+/* A file's first n bytes, read-only, until the Ctx goes; NULL with errno. ctx_release: what lies there is not needed soon, its pages
+ * may go (memory from elsewhere is left alone). */
+const void *ctx_map(Ctx *c, int fd, size_t n);
+void ctx_release(const Ctx *c, const void *from, size_t n);
 #define NEW(c, T) ((T *)ctx_alloc(c, sizeof(T)))
 #define NEW_ARRAY(c, T, n) ((T *)ctx_alloc(c, sizeof(T) * (size_t)(n)))
 

@@ -4,6 +4,8 @@
  * fresh chunks are zero pages that cost nothing until they are touched. */
 #include "ctx.h"
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { FIRST_CHUNK = 64 << 10, LARGEST_CHUNK = 4 << 20, ALIGN = 16 };
 #define CHUNK_HEAD ((sizeof(Chunk) + ALIGN - 1) / ALIGN * ALIGN)
@@ -67,6 +69,7 @@ Ctx *ctx_new(void) {
 void ctx_free(Ctx *c) {
   if (!c) return;
   for (int i = c->closers.n - 1; i >= 0; i--) c->closers.v[i].close(c->closers.v[i].object);
+  for (int i = 0; i < c->maps.n; i++) munmap(c->maps.v[i].p, c->maps.v[i].n);
   for (Chunk *k = c->chunk, *next; k; k = next) {
     next = k->next;
     free(k);
@@ -75,6 +78,23 @@ void ctx_free(Ctx *c) {
 }
 
 void ctx_defer(Ctx *c, void (*close)(void *), void *object) { vec_push(c, &c->closers, ((Closer){close, object})); }
+
+const void *ctx_map(Ctx *c, int fd, size_t n) {
+  void *p = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0) : "";
+  if (p == MAP_FAILED) return NULL;
+  if (n) vec_push(c, &c->maps, ((FileMap){p, n}));
+  return p;
+}
+
+void ctx_release(const Ctx *c, const void *from, size_t n) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  for (int i = 0; i < c->maps.n; i++) {
+    const FileMap *m = &c->maps.v[i];
+    if ((const char *)from < m->p || (const char *)from >= m->p + m->n) continue;
+    uintptr_t a = ((uintptr_t)from + page - 1) / page * page, end = ((uintptr_t)from + n) / page * page;
+    if (a < end) madvise((void *)a, end - a, MADV_DONTNEED);
+  }
+}
 
 void *ctx_copy(Ctx *c, const void *from, size_t bytes) {
   void *p = ctx_alloc(c, bytes);

@@ -12,11 +12,13 @@ typedef enum { SLOT_OPS, SLOT_RULES, SLOT_GRAPH_RULES, SLOT_SCHED, SLOT_MATH, SL
 
 typedef struct Chunk { struct Chunk *next; size_t used, size; } Chunk;
 typedef struct { void (*close)(void *); void *object; } Closer;
+typedef struct { char *p; size_t n; } FileMap;
 
 struct Ctx {
   Chunk *chunk;                    /* newest first */
   Diags diags;
   VEC(Closer) closers;
+  VEC(FileMap) maps;               /* ctx_map */
   const char **strings;            /* interned strings: open addressing, nstrings of cap_strings (a power of two) */
   uint32_t nstrings, cap_strings;
   Expr **exprs;                    /* hash-consed expressions: open addressing */

@@ -20,7 +20,7 @@ typedef struct Layout {
   int32_t ring_lo[MAX_RANK], ring_hi[MAX_RANK];
 } Layout;
 
-/* Bytes of a constant: row-major, little endian, possibly in a mapped file. splat: one element stands for all. */
+/* Bytes of a constant: row-major, little endian, often in a mapped file and then aligned to nothing. splat: one element stands for all. */
 typedef struct { const void *bytes; bool splat; } ConstData;
 
 /* Where a tensor lives once planned. */

@@ -39,10 +39,10 @@ typedef struct OnnxArray {
   DType dtype;
   int rank;
   int64_t dims[MAX_RANK];
-  const void *data;                /* row-major, aligned to the element; lives as long as the context */
+  const void *data;                /* row-major; lives as long as the context */
   size_t bytes;
 } OnnxArray;
 
-OnnxArray onnx_read_tensor(Ctx *c, const char *path);  /* a TensorProto file (input_0.pb); errors E0501, E0504 */
+OnnxArray onnx_read_tensor(Ctx *c, const char *path);  /* a TensorProto file (input_0.pb), aligned; E0501, E0504 */
 
 #endif

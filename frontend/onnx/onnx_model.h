@@ -90,7 +90,7 @@ void onnx_model_release(OnnxModel *m);       /* its strings and lists are gone *
 /* ---- tensor.c: the elements of a stored tensor ---- */
 typedef struct OnnxFiles { const Source *model; VEC(Source *) external; } OnnxFiles;   /* external: by path */
 const char *onnx_type_name(Ctx *c, int code);                /* "float16" */
-/* dtype, dims and aligned bytes; name for messages. E0303 rank, E0304 dims, E0305 data, E0306 external, E0308 size,
+/* dtype, dims and bytes, aligned to nothing; name for messages. E0303 rank, E0304 dims, E0305 data, E0306 external, E0308 size,
  * E0404 type. */
 OnnxArray onnx_tensor_data(OnnxFiles *f, const OnnxTensor *t, const char *name);
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,28 +22,18 @@ static _Noreturn void fail_io(Ctx *c, const char *path) {
   diag_fail(c, E0501, NULL, NULL, "cannot read '%s': %s", diag_quote(c, path), strerror(errno));
 }
 
-static void source_unmap(void *p) {
+static void source_free(void *p) {
   Source *s = p;
-  if (s->mapped) munmap(s->owned, s->size);
-  else free(s->owned);
+  free(s->owned);
 }
 
 Source *source_map(Ctx *c, int fd, const char *path, size_t size) {
   Source *s = NEW(c, Source);
-  *s = (Source){.c = c, .path = path, .size = size, .bytes = (const uint8_t *)""};
-  if (size) {
-    void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) {
-      int why = errno;
-      close(fd);
-      errno = why;
-      fail_io(c, path);
-    }
-    s->bytes = s->owned = p;
-    s->mapped = true;
-  }
+  *s = (Source){.c = c, .path = path, .size = size, .bytes = ctx_map(c, fd, size)};
+  int why = errno;
   close(fd);
-  ctx_defer(c, source_unmap, s);
+  errno = why;
+  if (!s->bytes) fail_io(c, path);
   return s;
 }
 
@@ -52,7 +41,7 @@ Source *source_map(Ctx *c, int fd, const char *path, size_t size) {
 static Source *read_all(Ctx *c, int fd, const char *path) {
   Source *s = NEW(c, Source);
   *s = (Source){.c = c, .path = path};
-  ctx_defer(c, source_unmap, s);
+  ctx_defer(c, source_free, s);
   for (size_t room = 0;;) {
     if (room - s->size < 1 << 16) {
       room = room ? room * 2 : 1 << 20;
@@ -83,13 +72,6 @@ Source *source_open(Ctx *c, const char *path, bool data) {
   return s;
 }
 
-void source_release(const Source *s, const void *from, size_t bytes) {
-  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), a = (uintptr_t)from, end = a + bytes;
-  a = (a + page - 1) / page * page;
-  end = end / page * page;
-  if (s->mapped && a < end) madvise((void *)a, end - a, MADV_DONTNEED);
-}
-
 void source_sha256(const Source *s, char hex[65]) {
   enum { STEP = 8 << 20 };
   struct sha256_ctx h;
@@ -98,7 +80,7 @@ void source_sha256(const Source *s, char hex[65]) {
   for (size_t at = 0; at < s->size; at += STEP) {
     size_t n = MIN(s->size - at, (size_t)STEP);
     sha256_update(&h, n, s->bytes + at);
-    source_release(s, s->bytes + at, n);
+    ctx_release(s->c, s->bytes + at, n);
   }
   sha256_digest(&h, sizeof digest, digest);
   for (int i = 0; i < SHA256_DIGEST_SIZE; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);

@@ -10,15 +10,13 @@ typedef struct Source {
   bool data;                       /* a file of tensor data: every error is E0504 and names the file */
   const uint8_t *bytes;            /* mapped, or in memory for pipes; until the context ends */
   size_t size;
-  void *owned;                     /* what to unmap or free; NULL: nothing */
-  bool mapped;
+  void *owned;                     /* what to free; NULL: nothing */
 } Source;
 
 Source *source_open(Ctx *c, const char *path, bool data);              /* "-": standard input; E0501 */
 Source *source_map(Ctx *c, int fd, const char *path, size_t size); /* a regular file's first size bytes; closes fd */
 void source_check_magic(const Source *s);                    /* E0302 if the first bytes are those of something else */
 void source_sha256(const Source *s, char hex[65]);
-void source_release(const Source *s, const void *from, size_t bytes);  /* not needed soon: the pages may go */
 _Noreturn void source_fail(const Source *s, DiagCode code, const char *hint, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
 #endif

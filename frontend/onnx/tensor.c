@@ -1,5 +1,5 @@
 /* tensor.c - the elements of a stored tensor, wherever and however the writer put them: raw bytes, a typed list, a file
- * beside the model. Bytes that are aligned in a mapped file stay there; the rest is copied once. */
+ * beside the model. Bytes in a mapped file stay there, however they are aligned; the rest is copied. */
 #include "onnx_model.h"
 
 #include <stdlib.h>
@@ -66,26 +66,19 @@ static void load_shape(Load *l) {
   a->bytes = (size_t)bytes;
 }
 
-enum { STEP = 4 << 20 };
-
 static bool inside(const Source *s, const uint8_t *p) { return p >= s->bytes && p < s->bytes + s->size; }
 
 /* The array's data is what lies at p, in s or in what the reader unpacked. */
 static void take(Load *l, const Source *s, const uint8_t *p) {
   OnnxArray *a = l->a;
-  bool stays = inside(s, p) && (uintptr_t)p % (uintptr_t)dtype_bytes(a->dtype) == 0;
-  if (stays && a->dtype == DT_BOOL)
+  bool stays = inside(s, p);
+  if (a->dtype == DT_BOOL)
     for (size_t i = 0; i < a->bytes; i++) stays &= p[i] <= 1;
   if (stays) {
     a->data = p;
     return;
   }
-  uint8_t *to = ctx_alloc(l->c, a->bytes);
-  for (size_t at = 0, n; at < a->bytes; at += n) {           /* the file's pages go as the copy's come */
-    n = MIN(a->bytes - at, (size_t)STEP);
-    memcpy(to + at, p + at, n);
-    if (inside(s, p)) source_release(s, p + at, n);
-  }
+  uint8_t *to = ctx_copy(l->c, p, a->bytes);
   if (a->dtype == DT_BOOL)
     for (size_t i = 0; i < a->bytes; i++) to[i] = to[i] != 0;
   a->data = to;
@@ -160,5 +153,7 @@ OnnxArray onnx_read_tensor(Ctx *c, const char *path) {
   source_check_magic(s);
   const OnnxTensor *t = onnx_read_tensor_message(s);
   OnnxFiles files = {.model = s};
-  return onnx_tensor_data(&files, t, t->name);
+  OnnxArray a = onnx_tensor_data(&files, t, t->name);
+  if ((uintptr_t)a.data % (uintptr_t)dtype_bytes(a.dtype)) a.data = ctx_copy(c, a.data, a.bytes);
+  return a;
 }
