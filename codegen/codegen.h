@@ -9,6 +9,11 @@ const Target *target_find(Ctx *c, const char *cpu);          /* NULL or "host": 
 const char *target_needs(const Target *t);                   /* CPU features that the library checks for, comma-separated */
 const Target *target_at(int i);                              /* rows in order; NULL at the end */
 
+/* ---- this machine while compiling (host.c) ---- */
+/* Computes stages one after the other, out[i] taking the row-major result of stage i; they load constants and each other's results.
+ * false: a size is not known. */
+bool host_compute(Module *m, Stage *const *stages, int n, void *const *out);
+
 /* ---- schedules (sched_rules.c) ---- */
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name);
 
@@ -21,6 +26,8 @@ typedef VEC(Object) ObjectList;
 void emit_kernels(Module *m, ObjectList *out);               /* in parallel on m->opt->jobs threads; deterministic order */
 void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *out);   /* textual LLVM IR of the entry's tables */
 const char *emit_text(Module *m, const char *what);          /* "ll" or "asm" of all kernels and the program */
+/* Compiles one kernel for h->target, which is this machine, and runs iterations 0..total of its parallel loop. */
+void emit_run(Module *h, Kernel *k, void *const *params, int64_t total, void *scratch);
 const char *emit_host_cpu(Ctx *c, const char **features);    /* name and features of this machine's CPU as LLVM spells them */
 
 /* ---- entry (entry.c): the program's main, the plan function, descriptor and tables ---- */

@@ -224,3 +224,38 @@ void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *
   LLVMContextDispose(lc);
   LLVMDisposeTargetMachine(machine);
 }
+
+/* ---- kernels run while compiling ---- */
+static void must(Ctx *c, LLVMErrorRef error) {
+  if (error) diag_bug(c, "LLVM cannot run a kernel here: %s", LLVMGetErrorMessage(error));
+}
+
+static LLVMOrcLLJITRef jit_of(Ctx *c, const Output *object) {
+  LLVMOrcLLJITRef jit;
+  LLVMOrcDefinitionGeneratorRef process;
+  must(c, LLVMOrcCreateLLJIT(&jit, NULL));
+  must(c, LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(jit), NULL, NULL));
+  LLVMOrcJITDylibAddGenerator(LLVMOrcLLJITGetMainJITDylib(jit), process);
+  must(c, LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit),
+                                    LLVMCreateMemoryBufferWithMemoryRangeCopy(object->bytes, object->size, "kernel")));
+  return jit;
+}
+
+void emit_run(Module *h, Kernel *k, void *const *params, int64_t total, void *scratch) {
+  VEC(Kernel *) one = {0};
+  vec_push(h->c, &one, k);
+  h->kernels.v = one.v;
+  h->kernels.n = 1;
+  Jobs jobs = prepare(h, AS_OBJECT);
+  LLVMTargetMachineRef machine = machine_new(h->c, h->target);
+  LLVMOrcExecutorAddress address;
+  run_job(&jobs, 0, machine);
+  LLVMDisposeTargetMachine(machine);
+  if (jobs.outputs[0].error) diag_bug(h->c, "LLVM refuses %s: %s", k->name, jobs.outputs[0].error);
+  LLVMOrcLLJITRef jit = jit_of(h->c, &jobs.outputs[0]);
+  must(h->c, LLVMOrcLLJITLookup(jit, &address, k->name));
+  void (*run)(void *const *, const int64_t *, int64_t, int64_t, void *) = (void (*)(void *const *, const int64_t *, int64_t, int64_t, void *))address;
+  run(params, NULL, 0, total, scratch);
+  must(h->c, LLVMOrcDisposeLLJIT(jit));
+  free(jobs.outputs[0].bytes);
+}

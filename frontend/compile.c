@@ -35,7 +35,7 @@ Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info) {
 static Module *module_new(Ctx *c, const Options *o, OnnxInfo *info) {
   Module *m = NEW(c, Module);
   *m =
-      (Module){.c = c, .opt = o, .target = target_find(c, o->cpu), .schedule = sched_rules_choose, .notes = str_new(c)};
+      (Module){.c = c, .opt = o, .target = target_find(c, o->cpu), .schedule = sched_rules_choose, .host_compute = host_compute, .notes = str_new(c)};
   m->graph = compile_read(c, o, info);
   return m;
 }

@@ -31,16 +31,15 @@ typedef struct Options {
 
 struct Group;
 
-/* Runs a kernel natively on this machine (packing and folding of what is too large for the interpreter); set by frontend/compile.c,
- * NULL where no host code generator is linked in: then kernel_run serves. params in kernel order, constant dims only. */
+/* Computes stages natively on this machine (codegen/host.c), for what is too large for the interpreter. */
 typedef struct Module Module;
-typedef bool HostRun(Module *m, const Kernel *k, void *const *params);
+typedef bool HostCompute(Module *m, Stage *const *stages, int n, void *const *out);
 
 struct Module {
   Ctx *c;
   const Options *opt;
   const Target *target;
-  HostRun *host_run;
+  HostCompute *host_compute;       /* set by frontend/compile.c; NULL: the interpreter does all it can */
   /* Chooses a schedule for a group and makes its kernel (codegen/sched_rules.c); may give constants other layouts. */
   Kernel *(*schedule)(Module *m, struct Group *g, const char *name);
   Graph *graph;

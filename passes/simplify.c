@@ -12,10 +12,12 @@
 #include "passes.h"
 
 enum { FOLD_TENSOR_BYTES = 64 << 20, FOLD_TOTAL_BYTES = 256 << 20, FOLD_GROWTH = 4, FOLD_SMALL = 1 << 20, CSE_CONST_BYTES = 4096 };
-static const int64_t fold_steps = 1000 * 1000 * 1000;       /* elements computed for one node: seconds */
+static const int64_t fold_steps = 200 * 1000 * 1000;        /* elements computed for one node: a second of interpreting ... */
+static const int64_t native_steps = (int64_t)100 << 30;     /* ... or tens of seconds of native code */
 
 typedef struct {
   Ctx *c;
+  Module *m;                       /* for folding by native code; NULL: there is only a graph */
   Interp *in;
   Map clean;                       /* Node* -> itself: nothing about it changed since it was looked at */
   Map failed;                      /* Node* -> itself */
@@ -175,7 +177,7 @@ static void reduce_cost(const Expr *e, void *user) {
 }
 
 /* Worth computing now: within the budget, not much larger than what it comes from, done in seconds. */
-static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc) {
+static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc, bool *native) {
   int64_t in = 0, out = 0, steps = 0;
   for (int i = 0; i < n->nin; i++)
     if (n->in[i]) in += n->in[i]->data->splat ? dtype_bytes(n->in[i]->dtype) : bytes_of(n->in[i]);
@@ -188,13 +190,41 @@ static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc) {
     if (!add_ok(steps, k.steps, &steps)) return false;
   }
   if (out > FOLD_SMALL && out > FOLD_GROWTH * in) return false;
-  return out <= s->budget && steps <= fold_steps;
+  *native = s->m && s->m->host_compute && steps > fold_steps;
+  return out <= s->budget && steps <= (*native ? native_steps : fold_steps);
+}
+
+/* The same by native code: false if a size is not known after all. */
+static bool fold_natively(Simplify *s, Node *n, const OpCtx *oc) {
+  void **out = NEW_ARRAY(s->c, void *, oc->stages.n + 1);
+  for (int i = 0; i < oc->stages.n; i++) out[i] = ctx_alloc(s->c, (size_t)bytes_of(oc->stages.v[i]->out) + 64);
+  if (!s->m->host_compute(s->m, oc->stages.v, oc->stages.n, out)) return false;
+  for (int i = 0; i < oc->stages.n; i++)
+    for (int k = 0; k < n->nout; k++)
+      if (n->out[k] == oc->stages.v[i]->out) replace(s, n->out[k], new_const(n->graph, n->out[k], out[i], false));
+  return true;
 }
 
 static void put_down(Simplify *s, const Tensor *t) {
   if (!t) return;
   interp_drop(s->in, t);
   if (!t->data->splat) ctx_release(s->c, t->data->bytes, (size_t)bytes_of(t));
+}
+
+static bool fold_interpreted(Simplify *s, Node *n) {
+  if (!interp_node(s->in, n)) return false;
+  for (int i = 0; i < n->nout; i++) {
+    Tensor *t = n->out[i];
+    if (!t) continue;
+    int64_t size = bytes_of(t);
+    const Value *v = interp_get(s->in, t);
+    const void *bytes = v->buffer ? ctx_copy(s->c, v->data, (size_t)(v->splat ? dtype_bytes(t->dtype) : size)) : v->data;
+    Tensor *folded = new_const(n->graph, t, bytes, v->splat);
+    s->budget -= v->splat ? 0 : size;
+    interp_drop(s->in, t);
+    replace(s, t, folded);
+  }
+  return true;
 }
 
 static bool fold(Simplify *s, Node *n) {
@@ -206,18 +236,8 @@ static bool fold(Simplify *s, Node *n) {
     if (n->out[i] && bytes_of(n->out[i]) < 0) return false;
   if (!op_compute(s->c, n, &oc)) return false;
   if (!fold_splats(s, n, &oc)) {
-    if (!worth_folding(s, n, &oc) || !interp_node(s->in, n)) return false;
-    for (int i = 0; i < n->nout; i++) {
-      Tensor *t = n->out[i];
-      if (!t) continue;
-      int64_t size = bytes_of(t);
-      const Value *v = interp_get(s->in, t);
-      const void *bytes = v->buffer ? ctx_copy(s->c, v->data, (size_t)(v->splat ? dtype_bytes(t->dtype) : size)) : v->data;
-      Tensor *folded = new_const(n->graph, t, bytes, v->splat);
-      s->budget -= v->splat ? 0 : size;
-      interp_drop(s->in, t);
-      replace(s, t, folded);
-    }
+    bool native;
+    if (!worth_folding(s, n, &oc, &native) || !(native ? fold_natively(s, n, &oc) : fold_interpreted(s, n))) return false;
     for (int i = 0; i < n->nin; i++) put_down(s, n->in[i]);
   }
   s->folded++;
@@ -504,10 +524,10 @@ static void restore_names(Ctx *c, Graph *g, const char *const *names) {
     }
 }
 
-int graph_simplify(Ctx *c, Graph *g) {
+static int simplify(Ctx *c, Module *m, Graph *g) {
   const char **names = NEW_ARRAY(c, const char *, g->outputs.n + 1);
   for (int i = 0; i < g->outputs.n; i++) names[i] = g->outputs.v[i]->name;
-  Simplify s = { .c = c, .in = interp_new(c), .clean = map_new(c), .failed = map_new(c), .budget = FOLD_TOTAL_BYTES };
+  Simplify s = { .c = c, .m = m, .in = interp_new(c), .clean = map_new(c), .failed = map_new(c), .budget = FOLD_TOTAL_BYTES };
   simplify_graph(&s, g);
   ctx_diags(c)->node = NULL;
   interp_free(s.in);
@@ -516,4 +536,6 @@ int graph_simplify(Ctx *c, Graph *g) {
   return s.folded;
 }
 
-void pass_simplify(Module *m) { m->folded += graph_simplify(m->c, m->graph); }
+int graph_simplify(Ctx *c, Graph *g) { return simplify(c, NULL, g); }
+
+void pass_simplify(Module *m) { m->folded += simplify(m->c, m, m->graph); }

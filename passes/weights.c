@@ -102,7 +102,7 @@ static void pack(const Tensor *t, unsigned char *to, int64_t elements) {
   }
 }
 
-static void store(Module *m, const Tensor *t, unsigned char *to) {
+void weights_store(Module *m, const Tensor *t, unsigned char *to) {
   int64_t bytes = storage_bytes(m, t), size = dtype_bytes(t->dtype);
   if (t->layout) return pack(t, to, bytes / size);
   if (!t->data->splat) { memcpy(to, t->data->bytes, (size_t)bytes); return; }
@@ -124,6 +124,6 @@ void pass_weights(Module *m) {
   for (int i = 0; i < m->consts.n; i++) {
     int64_t offset;
     if (!ex_is_int(m->consts.v[i]->offset, &offset)) diag_bug(m->c, "constant without an offset");
-    store(m, m->consts.v[i], m->weights + offset);
+    weights_store(m, m->consts.v[i], m->weights + offset);
   }
 }
