@@ -98,7 +98,9 @@ static bool is_product_sum(const Expr *reduce) {
 
 /* A contraction over several axes makes maps, which are stored by channel blocks: a consumer that reads them in another order would
  * scatter its stores. */
-static bool is_convolution(const Stage *st) { return is_product_sum(stage_reduce(st->body)) && st->out->rank >= 3 && weights_rank(stage_reduce(st->body)) >= 3; }
+static bool is_convolution(const Stage *st) {
+  return is_product_sum(stage_reduce(st->body)) && st->out->rank >= 3 && weights_rank(stage_reduce(st->body)) >= 3;
+}
 
 static bool moves_along(const Expr *load, const Stage *into) {
   if (load->n != into->out->rank) return false;
