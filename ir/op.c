@@ -82,12 +82,26 @@ static bool shape_of_class(OpCtx *oc) {
   }
 }
 
+/* Dimensions below 0 are an error where they are known, and assumed away where the model's dimensions decide. */
+static bool sizes_sane(OpCtx *oc) {
+  const Node *n = oc->node;
+  for (int i = 0; i < n->nout; i++) {
+    const Tensor *t = n->out[i];
+    if (!t) continue;
+    if (t->rank < 0) diag_bug(oc->c, "%s gives output %d no shape", n->op->name, i);
+    for (int d = 0; d < t->rank; d++) {
+      if (expr_range(oc->c, t->shape[d]).max < 0)
+        return op_error(oc, E0411, NULL, "%s: dimension %d of the result would be %s", op_inputs_text(oc), d, expr_text(oc->c, t->shape[d]));
+      op_assume(oc, ex_le(oc->c, ex_int(oc->c, 0), t->shape[d]));
+    }
+  }
+  return true;
+}
+
 bool op_infer(Ctx *c, Node *n) {
   OpCtx oc = { .c = c, .node = n };
   ctx_diags(c)->node = n;
-  if (!inputs_known(&oc) || !row_check(&oc) || !shape_of_class(&oc)) return false;
-  for (int i = 0; i < n->nout; i++)
-    if (n->out[i] && n->out[i]->rank < 0) diag_bug(c, "%s gives output %d no shape", n->op->name, i);
+  if (!inputs_known(&oc) || !row_check(&oc) || !shape_of_class(&oc) || !sizes_sane(&oc)) return false;
   known_infer(&oc);
   return true;
 }

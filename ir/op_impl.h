@@ -26,6 +26,10 @@ enum { KNOWN_MAX = 64 };                                     /* elements of a te
 int64_t op_attr_at(const Node *n, const char *name, int i, int64_t dflt);    /* element of an INTS attribute */
 int op_attr_len(const Node *n, const char *name);            /* -1 if absent */
 bool op_attr_is(const Node *n, const char *name, const char *value);
+void op_assume(OpCtx *oc, Expr *cond);                       /* a condition on the model's dimensions that every run has to meet */
+Expr *op_meet(OpCtx *oc, Expr *a, Expr *b);                  /* what both dimensions are, assumed equal; NULL if they cannot be */
+bool op_not_empty(OpCtx *oc, Expr *dim, Expr *reads);        /* the dimension has elements, unless the number of reads is 0 */
+bool op_one(OpCtx *oc, int input);                           /* the input is absent or has one element */
 bool op_wants(const Node *n, int i);                         /* output i is asked for */
 Tensor *op_input(const Node *n, int i);                      /* NULL if absent */
 bool op_rank(OpCtx *oc, int input, int lo, int hi);          /* else E0411; hi < 0: no limit */

@@ -183,12 +183,55 @@ Expr *op_product(Ctx *c, Expr *const *dims, int n) {
 
 static bool is_one(Ctx *c, Expr *e) { return ex_equals_int(e, 1) || (!ex_is_const(e) && expr_proves(c, ex_eq(c, e, ex_int(c, 1)))); }
 
-/* One dimension of a broadcast; NULL if the two cannot meet. Unknown sizes that are not provably 1 are taken as equal. */
-static Expr *broadcast_dim(Ctx *c, Expr *a, Expr *b) {
-  if (a == b || is_one(c, b)) return a;
-  if (is_one(c, a)) return b;
-  if (ex_is_const(a) && ex_is_const(b)) return NULL;
-  return ex_is_const(b) ? b : a;
+/* ---- assumptions: what must hold of the model's dimensions for the graph to make sense; every run checks it ---- */
+
+typedef struct { const Graph *top; bool ok; } Decidable;
+
+static void check_symbol(const Expr *e, void *user) {
+  Decidable *k = user;
+  bool dim = false;
+  if (e->op == EX_LOAD || e->op == EX_REDUCE) k->ok = false;
+  if (e->op != EX_SYM) return;
+  for (int i = 0; i < k->top->dims.n; i++) dim |= k->top->dims.v[i] == e->u.sym;
+  k->ok &= dim;
+}
+
+void op_assume(OpCtx *oc, Expr *cond) {
+  Graph *g = oc->node->graph;
+  if (ex_is_const(cond) || expr_proves(oc->c, cond)) return;
+  Decidable k = { g, true };
+  while (k.top->parent) k.top = k.top->parent;
+  expr_visit(cond, check_symbol, &k);
+  for (int i = 0; i < g->assumed.n; i++) k.ok &= g->assumed.v[i] != cond;
+  if (k.ok) vec_push(oc->c, &g->assumed, cond);
+}
+
+static bool simpler(const Expr *a, const Expr *b) {
+  if (ex_is_const(a) != ex_is_const(b)) return ex_is_const(a);
+  if ((a->op == EX_SYM) != (b->op == EX_SYM)) return a->op == EX_SYM;
+  return a->size <= b->size;
+}
+
+Expr *op_meet(OpCtx *oc, Expr *a, Expr *b) {
+  if (!op_same_dim(oc->c, a, b)) {
+    Expr *same = ex_eq(oc->c, a, b);
+    if (ex_is_const(same)) return NULL;
+    op_assume(oc, same);
+  }
+  return simpler(a, b) ? a : b;
+}
+
+bool op_not_empty(OpCtx *oc, Expr *dim, Expr *reads) {
+  Expr *some = ex_or(oc->c, ex_le(oc->c, ex_int(oc->c, 1), dim), ex_eq(oc->c, reads, ex_int(oc->c, 0)));
+  if (ex_is_const(some) && !some->u.i) return op_error(oc, E0411, NULL, "%s: elements of an empty dimension are asked for", op_inputs_text(oc));
+  op_assume(oc, some);
+  return true;
+}
+
+/* One dimension of a broadcast; NULL if the two cannot meet. Sizes that are not provably 1 are taken as equal. */
+static Expr *broadcast_dim(OpCtx *oc, Expr *a, Expr *b) {
+  if (a == b || is_one(oc->c, b)) return a;
+  return is_one(oc->c, a) ? b : op_meet(oc, a, b);
 }
 
 bool op_broadcast(OpCtx *oc, Expr *const *a, int ra, Expr *const *b, int rb, Expr **out, int *rank) {
@@ -196,7 +239,7 @@ bool op_broadcast(OpCtx *oc, Expr *const *a, int ra, Expr *const *b, int rb, Exp
   int n = MAX(ra, rb);
   for (int i = 1; i <= n; i++) {   /* from the last dimension on */
     Expr *x = i <= ra ? a[ra - i] : NULL, *y = i <= rb ? b[rb - i] : NULL;
-    r[n - i] = !x ? y : !y ? x : broadcast_dim(oc->c, x, y);
+    r[n - i] = !x ? y : !y ? x : broadcast_dim(oc, x, y);
     if (!r[n - i])
       return op_error(oc, E0411, NULL, "%s: shapes %s and %s do not broadcast: dimensions %s and %s differ", op_inputs_text(oc),
                       op_shape_text(oc->c, a, ra), op_shape_text(oc->c, b, rb), expr_text(oc->c, x), expr_text(oc->c, y));
@@ -253,6 +296,12 @@ Sym *op_reduce_axis(OpCtx *oc, const char *name, Expr *extent) { return sym_axis
 Expr *op_in(OpCtx *oc, int input, Expr *const *index) {
   Tensor *t = oc->node->in[input];
   return ex_load(oc->c, t, index, t->rank);
+}
+
+bool op_one(OpCtx *oc, int input) {
+  if (!op_has_input(oc->node, input)) return true;
+  if (op_meet(oc, tensor_elements(oc->c, oc->node->in[input]), ex_int(oc->c, 1))) return true;
+  return op_error(oc, E0411, NULL, "%s: input '%s' must have one element", op_inputs_text(oc), oc->node->op->in[input].name);
 }
 
 Expr *op_scalar(OpCtx *oc, int input) {

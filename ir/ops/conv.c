@@ -5,12 +5,7 @@
  *                the division has no remainder and lands inside */
 #include "window.h"
 
-static bool same_or_open(const Expr *a, const Expr *b) { return a == b || !ex_is_const(a) || !ex_is_const(b); }
-
-static bool divides(int64_t g, const Expr *e) {
-  int64_t v;
-  return !ex_is_int(e, &v) || v % g == 0;
-}
+static bool divides(OpCtx *oc, int64_t g, Expr *e) { return op_meet(oc, ex_mod(oc->c, e, ex_int(oc->c, g)), ex_int(oc->c, 0)); }
 
 /* What both have in common: ranks, groups, kernel_shape, bias. */
 static bool conv_check(OpCtx *oc, Window *w) {
@@ -21,14 +16,14 @@ static bool conv_check(OpCtx *oc, Window *w) {
   if (b) OP_BAIL(op_rank(oc, 2, 1, 1));
   w->n = x->rank - 2;
   if (g < 1 || g > INT32_MAX) return op_error(oc, E0412, NULL, "group is %lld", (long long)g);
-  if (!divides(g, x->shape[1]) || !divides(g, f->shape[0]))
+  if (!divides(oc, g, x->shape[1]) || !divides(oc, g, f->shape[0]))
     return op_error(oc, E0411, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc), (long long)g);
   int len = op_attr_len(n, "kernel_shape");
   if (len >= 0 && len != w->n) return op_error(oc, E0412, NULL, "%s: kernel_shape has %d values for %d dimensions", op_inputs_text(oc), len, w->n);
   for (int i = 0; i < w->n; i++) {
     w->in[i] = x->shape[2 + i];
     w->kernel[i] = f->shape[2 + i];
-    if (len >= 0 && !same_or_open(ex_int(oc->c, op_attr_at(n, "kernel_shape", i, 1)), w->kernel[i]))
+    if (len >= 0 && !op_meet(oc, ex_int(oc->c, op_attr_at(n, "kernel_shape", i, 1)), w->kernel[i]))
       return op_error(oc, E0411, NULL, "%s: kernel_shape %lld is not that of the weights", op_inputs_text(oc), (long long)op_attr_at(n, "kernel_shape", i, 1));
   }
   return window_attrs(oc, w, op_attr_is(n, "auto_pad", "NOTSET"));
@@ -39,9 +34,9 @@ static bool conv_window(OpCtx *oc, Window *w) {
   const Tensor *x = n->in[0], *f = n->in[1], *b = op_input(n, 2);
   OP_BAIL(conv_check(oc, w));
   Expr *channels = ex_mul(oc->c, f->shape[1], ex_int(oc->c, op_attr_i(n, "group")));
-  if (!same_or_open(x->shape[1], channels))
+  if (!op_meet(oc, x->shape[1], channels))
     return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc), expr_text(oc->c, x->shape[1]), expr_text(oc->c, channels));
-  if (b && !same_or_open(b->shape[0], f->shape[0]))
+  if (b && !op_meet(oc, b->shape[0], f->shape[0]))
     return op_error(oc, E0411, NULL, "%s: %s biases for %s channels", op_inputs_text(oc), expr_text(oc->c, b->shape[0]), expr_text(oc->c, f->shape[0]));
   return window_make(oc, w, false);
 }
@@ -125,7 +120,7 @@ static bool transpose_window(OpCtx *oc, Window *w) {
   OP_BAIL(conv_check(oc, w));
   if (len >= 0 && len != w->n) return op_error(oc, E0412, NULL, "output_padding has %d values for %d dimensions", len, w->n);
   if (sizes >= 0 && sizes != w->n) return op_error(oc, E0412, NULL, "output_shape has %d values for %d dimensions", sizes, w->n);
-  if (!same_or_open(n->in[0]->shape[1], n->in[1]->shape[0]))
+  if (!op_meet(oc, n->in[0]->shape[1], n->in[1]->shape[0]))
     return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc), expr_text(oc->c, n->in[0]->shape[1]),
                     expr_text(oc->c, n->in[1]->shape[0]));
   for (int i = 0; i < w->n; i++) {

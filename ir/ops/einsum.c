@@ -82,8 +82,9 @@ static bool einsum_extents(Einsum *e) {
   for (int t = 0; t < e->nterms; t++)
     for (int i = 0; i < e->n[t]; i++) {
       Expr **x = &e->extent[e->term[t][i]], *d = e->oc->node->in[t]->shape[i];
-      if (!*x || ex_equals_int(*x, 1) || (ex_is_const(d) && !ex_is_const(*x) && !ex_equals_int(d, 1))) *x = d;
-      else if (ex_is_const(*x) && ex_is_const(d) && *x != d && !ex_equals_int(d, 1)) return bad(e);
+      if (!*x || ex_equals_int(*x, 1)) *x = d;
+      else if (!ex_equals_int(d, 1)) *x = op_meet(e->oc, *x, d);
+      if (!*x) return bad(e);
     }
   return true;
 }

@@ -14,7 +14,7 @@ bool shape_gather(OpCtx *oc) {
     for (int i = 0; d == axis && i < index->rank; i++) shape[rank++] = index->shape[i];
   }
   op_out(oc, 0, x->dtype, rank, shape);
-  return true;
+  return op_not_empty(oc, x->shape[axis], op_product(oc->c, shape, rank));
 }
 
 Expr *index_gather(OpCtx *oc, Sym *const *axes) {
@@ -41,11 +41,16 @@ static bool elements_axis(OpCtx *oc, int *axis) {
 }
 
 bool shape_gather_elements(OpCtx *oc) {
-  const Tensor *index = oc->node->in[1];
+  const Tensor *x = oc->node->in[0], *index = oc->node->in[1];
   int axis;
   OP_BAIL(elements_axis(oc, &axis));
-  op_out(oc, 0, oc->node->in[0]->dtype, index->rank, index->shape);
-  return true;
+  for (int d = 0; d < x->rank; d++) {          /* an index tensor may be smaller than x, not larger */
+    Expr *fits = ex_le(oc->c, index->shape[d], x->shape[d]);
+    if (d != axis && ex_is_const(fits) && !fits->u.i) return op_error(oc, E0411, NULL, "%s: dimension %d of the indices is larger", op_inputs_text(oc), d);
+    if (d != axis) op_assume(oc, fits);
+  }
+  op_out(oc, 0, x->dtype, index->rank, index->shape);
+  return op_not_empty(oc, x->shape[axis], tensor_elements(oc->c, index));
 }
 
 Expr *index_gather_elements(OpCtx *oc, Sym *const *axes) {
@@ -80,8 +85,10 @@ bool shape_gather_nd(OpCtx *oc) {
   OP_BAIL(nd_width(oc, batch, &m));
   for (int i = 0; i < index->rank - 1; i++) shape[rank++] = index->shape[i];
   for (int d = batch + m; d < x->rank; d++) shape[rank++] = x->shape[d];
+  for (int d = 0; d < batch; d++)
+    if (!op_meet(oc, x->shape[d], index->shape[d])) return op_error(oc, E0411, NULL, "%s: batch dimensions %d differ", op_inputs_text(oc), d);
   op_out(oc, 0, x->dtype, rank, shape);
-  return true;
+  return op_not_empty(oc, op_product(oc->c, x->shape + batch, m), op_product(oc->c, shape, rank));
 }
 
 Expr *index_gather_nd(OpCtx *oc, Sym *const *axes) {
@@ -111,6 +118,12 @@ static int reduction_of(const Node *n) {
   for (int i = 0; i < COUNT(names); i++)
     if (op_attr_is(n, "reduction", names[i].name)) return names[i].how;
   return -1;
+}
+
+static bool reduction_fits(OpCtx *oc) {
+  const Tensor *x = oc->node->in[0];
+  int how = reduction_of(oc->node);
+  return x->dtype != DT_BOOL || (how != RED_SUM && how != RED_PROD) || op_error(oc, E0404, NULL, "%s: bool has no sums and products", op_inputs_text(oc));
 }
 
 typedef Updates (*UpdatesAt)(OpCtx *oc, Expr *const *at, Expr *number);     /* number: of the update; NULL = a new reduction axis */
@@ -170,10 +183,10 @@ static Updates nd_updates(OpCtx *oc, Expr *const *at, Expr *number) {
 bool shape_scatter_nd(OpCtx *oc) {
   const Tensor *x = oc->node->in[0], *index = oc->node->in[1], *updates = oc->node->in[2];
   int m;
-  OP_BAIL(nd_width(oc, 0, &m) && op_rank(oc, 2, index->rank - 1 + x->rank - m, index->rank - 1 + x->rank - m));
+  OP_BAIL(reduction_fits(oc) && nd_width(oc, 0, &m) && op_rank(oc, 2, index->rank - 1 + x->rank - m, index->rank - 1 + x->rank - m));
   for (int d = 0; d < updates->rank; d++) {
-    const Expr *want = d < index->rank - 1 ? index->shape[d] : x->shape[d - (index->rank - 1) + m];
-    if (ex_is_const(want) && ex_is_const(updates->shape[d]) && want != updates->shape[d])
+    Expr *want = d < index->rank - 1 ? index->shape[d] : x->shape[d - (index->rank - 1) + m];
+    if (!op_meet(oc, want, updates->shape[d]))
       return op_error(oc, E0411, NULL, "%s: dimension %d of the updates is not %s", op_inputs_text(oc), d, expr_text(oc->c, want));
   }
   return op_like(oc, 0, 0);
@@ -205,8 +218,12 @@ static Updates element_updates(OpCtx *oc, Expr *const *at, Expr *number) {
 }
 
 bool shape_scatter_elements(OpCtx *oc) {
-  int axis, rank = oc->node->in[0]->rank;
-  return elements_axis(oc, &axis) && op_rank(oc, 2, rank, rank) && op_like(oc, 0, 0);
+  const Tensor *x = oc->node->in[0], *index = oc->node->in[1], *updates = oc->node->in[2];
+  int axis;
+  OP_BAIL(reduction_fits(oc) && elements_axis(oc, &axis) && op_rank(oc, 2, x->rank, x->rank));
+  for (int d = 0; d < x->rank; d++)
+    if (!op_meet(oc, index->shape[d], updates->shape[d])) return op_error(oc, E0411, NULL, "%s: dimensions %d of indices and updates differ", op_inputs_text(oc), d);
+  return op_like(oc, 0, 0);
 }
 
 void compute_scatter_elements(OpCtx *oc) { scatter(oc, element_updates, oc->node->in[0]->rank); }
@@ -361,8 +378,11 @@ static bool sequence_axes(OpCtx *oc, int *batch, int *time) {
 }
 
 bool shape_reverse_sequence(OpCtx *oc) {
+  const Tensor *x = oc->node->in[0], *lens = oc->node->in[1];
   int batch, time;
-  return sequence_axes(oc, &batch, &time) && op_like(oc, 0, 0);
+  OP_BAIL(sequence_axes(oc, &batch, &time));
+  if (!op_meet(oc, lens->shape[0], x->shape[batch])) return op_error(oc, E0411, NULL, "%s: there is not one length for each sequence", op_inputs_text(oc));
+  return op_like(oc, 0, 0);
 }
 
 Expr *index_reverse_sequence(OpCtx *oc, Sym *const *axes) {

@@ -1,8 +1,8 @@
 /* matmul.c - MatMul with all its broadcast forms, Gemm. */
 #include "../op_impl.h"
 
-static bool inner_fits(OpCtx *oc, const Tensor *a, const Expr *ka, const Tensor *b, const Expr *kb) {
-  if (ka == kb || !ex_is_const(ka) || !ex_is_const(kb)) return true;
+static bool inner_fits(OpCtx *oc, const Tensor *a, Expr *ka, const Tensor *b, Expr *kb) {
+  if (op_meet(oc, ka, kb)) return true;
   return op_error(oc, E0411, NULL, "%s %s * %s %s: inner dimensions %s and %s differ", diag_quote(oc->c, a->name), tensor_type_text(oc->c, a),
                   diag_quote(oc->c, b->name), tensor_type_text(oc->c, b), expr_text(oc->c, ka), expr_text(oc->c, kb));
 }
@@ -66,7 +66,7 @@ bool shape_gemm(OpCtx *oc) {
   if (op_has_input(n, 2)) {
     OP_BAIL(op_rank(oc, 2, 0, 2) && op_broadcast(oc, shape, 2, n->in[2]->shape, n->in[2]->rank, both, &rank));
     for (int d = 0; d < 2; d++)
-      if (ex_is_const(shape[d]) && both[d] != shape[d])
+      if (rank > 2 || !op_meet(oc, shape[d], both[d]))
         return op_error(oc, E0411, NULL, "%s: c does not broadcast to %s", op_inputs_text(oc), op_shape_text(oc->c, shape, 2));
   }
   op_out(oc, 0, a->dtype, 2, shape);

@@ -135,7 +135,7 @@ bool shape_reshape(OpCtx *oc) {
   }
   if (hole >= 0) dims[hole] = remaining_dim(c, x, dims, n, hole);
   Expr *have = tensor_elements(c, x), *need = op_product(c, dims, n);
-  if (ex_is_const(have) && ex_is_const(need) && have != need) {
+  if (!op_meet(oc, have, need)) {
     if (hole >= 0) dims[hole] = ex_int(c, -1);
     return op_error(oc, E0411, NULL, "%s: %s elements cannot be reshaped to %s", op_inputs_text(oc), expr_text(c, have), op_shape_text(c, dims, n));
   }
@@ -159,10 +159,9 @@ bool shape_squeeze(OpCtx *oc) {
   int n, rank = 0;
   OP_BAIL(op_input_axes(oc, 1, x->rank, mask, &n));
   for (int d = 0; d < x->rank; d++) {
-    int64_t v;
     if (n < 0) mask[d] = ex_equals_int(x->shape[d], 1);
-    else if (mask[d] && ex_is_int(x->shape[d], &v) && v != 1)
-      return op_error(oc, E0411, NULL, "%s: dimension %d is %lld and cannot be squeezed", op_inputs_text(oc), d, (long long)v);
+    else if (mask[d] && !op_meet(oc, x->shape[d], ex_int(oc->c, 1)))
+      return op_error(oc, E0411, NULL, "%s: dimension %d is %s and cannot be squeezed", op_inputs_text(oc), d, expr_text(oc->c, x->shape[d]));
     if (!mask[d]) shape[rank++] = x->shape[d];
   }
   op_out(oc, 0, x->dtype, rank, shape);
@@ -231,8 +230,7 @@ static bool block_shape(OpCtx *oc, int64_t *b) {
 }
 
 static bool divisible(OpCtx *oc, int d, int64_t by) {
-  int64_t n;
-  if (!ex_is_int(oc->node->in[0]->shape[d], &n) || n % by == 0) return true;
+  if (op_meet(oc, ex_mod(oc->c, oc->node->in[0]->shape[d], ex_int(oc->c, by)), ex_int(oc->c, 0))) return true;
   return op_error(oc, E0411, NULL, "%s: dimension %d is no multiple of %lld", op_inputs_text(oc), d, (long long)by);
 }
 
@@ -282,7 +280,7 @@ Expr *index_space_to_depth(OpCtx *oc, Sym *const *axes) {
 
 /* ---- Trilu ---- */
 
-bool shape_trilu(OpCtx *oc) { return op_rank(oc, 0, 2, -1) && op_like(oc, 0, 0); }
+bool shape_trilu(OpCtx *oc) { return op_rank(oc, 0, 2, -1) && op_one(oc, 1) && op_like(oc, 0, 0); }
 
 Expr *index_trilu(OpCtx *oc, Sym *const *axes) {
   Ctx *c = oc->c;

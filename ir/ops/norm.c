@@ -166,7 +166,7 @@ static bool scale_fits(OpCtx *oc, int input) {
   if (!t) return true;
   OP_BAIL(op_broadcast(oc, x->shape, x->rank, t->shape, t->rank, both, &rank));
   for (int d = 0; d < rank; d++)
-    if (rank > x->rank || (ex_is_const(x->shape[d]) && both[d] != x->shape[d]))
+    if (rank > x->rank || !op_meet(oc, x->shape[d], both[d]))
       return op_error(oc, E0411, NULL, "%s: '%s' does not broadcast to the shape of the first input", op_inputs_text(oc), oc->node->op->in[input].name);
   return true;
 }
@@ -229,7 +229,7 @@ static bool channel_input(OpCtx *oc, int i) {
   const Tensor *x = oc->node->in[0], *t = op_input(oc->node, i);
   if (!t) return true;
   OP_BAIL(op_rank(oc, i, 1, 1));
-  if (t->shape[0] == x->shape[1] || !ex_is_const(t->shape[0]) || !ex_is_const(x->shape[1])) return true;
+  if (op_meet(oc, t->shape[0], x->shape[1])) return true;
   return op_error(oc, E0411, NULL, "%s: '%s' has %s values for %s channels", op_inputs_text(oc), oc->node->op->in[i].name,
                   expr_text(oc->c, t->shape[0]), expr_text(oc->c, x->shape[1]));
 }
@@ -269,9 +269,9 @@ void compute_batch_norm(OpCtx *oc) {
 
 bool shape_group_norm(OpCtx *oc) {
   const Tensor *x = oc->node->in[0];
-  int64_t groups = op_attr_i(oc->node, "num_groups"), channels;
+  int64_t groups = op_attr_i(oc->node, "num_groups");
   OP_BAIL(op_rank(oc, 0, 2, -1) && channel_input(oc, 1) && channel_input(oc, 2));
-  if (groups < 1 || (ex_is_int(x->shape[1], &channels) && channels % groups))
+  if (groups < 1 || !op_meet(oc, ex_mod(oc->c, x->shape[1], ex_int(oc->c, groups)), ex_int(oc->c, 0)))
     return op_error(oc, E0412, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc), (long long)groups);
   return op_like(oc, 0, 0);
 }

@@ -121,6 +121,8 @@ bool shape_resize(OpCtx *oc) {
   OP_BAIL(resize_make(oc, &r));
   for (int d = 0; d < r.x->rank; d++) shape[d] = r.axis[d].out;
   op_out(oc, 0, r.x->dtype, r.x->rank, shape);
+  for (int d = 0; d < r.x->rank; d++)
+    if (r.axis[d].active) OP_BAIL(op_not_empty(oc, r.axis[d].in, op_product(oc->c, shape, r.x->rank)));
   return true;
 }
 

@@ -77,9 +77,15 @@ static Tensor *activate(Build *b, const Activation *a, Tensor *x) {
 
 /* ---- shapes ---- */
 
-static bool same_or_open(const Expr *a, const Expr *b) { return a == b || !ex_is_const(a) || !ex_is_const(b); }
-
 static bool rank_if_there(OpCtx *oc, int i, int rank) { return !op_has_input(oc->node, i) || op_rank(oc, i, rank, rank); }
+
+static bool sizes_fit(OpCtx *oc, int i, Expr *const *want) {
+  const Tensor *t = op_input(oc->node, i);
+  for (int d = 0; t && d < t->rank; d++)
+    if (!op_meet(oc, t->shape[d], want[d]))
+      return op_error(oc, E0411, NULL, "input '%s' is %s; it must be %s", oc->node->op->in[i].name, tensor_type_text(oc->c, t), op_shape_text(oc->c, want, t->rank));
+  return true;
+}
 
 bool shape_rnn(OpCtx *oc) {
   Ctx *c = oc->c;
@@ -96,13 +102,16 @@ bool shape_rnn(OpCtx *oc) {
   if (!ex_is_int(hidden, &h)) return op_error(oc, E0413, NULL, "the hidden size is not known before the model runs");
   if (op_attr(n, "hidden_size")->kind == ATTR_INT && op_attr_i(n, "hidden_size") != h)
     return op_error(oc, E0412, NULL, "%s: hidden_size is %lld", op_inputs_text(oc), (long long)op_attr_i(n, "hidden_size"));
-  if (!same_or_open(w->shape[0], dirs) || !same_or_open(r->shape[0], dirs) || !same_or_open(w->shape[1], rows) || !same_or_open(r->shape[1], rows) ||
-      !same_or_open(w->shape[2], x->shape[2]))
+  if (!op_meet(oc, w->shape[0], dirs) || !op_meet(oc, r->shape[0], dirs) || !op_meet(oc, w->shape[1], rows) || !op_meet(oc, r->shape[1], rows) ||
+      !op_meet(oc, w->shape[2], x->shape[2]))
     return op_error(oc, E0411, NULL, "%s do not fit together for %s direction(s)", op_inputs_text(oc), expr_text(c, dirs));
   Expr *steps = x->shape[batch_first], *batch = x->shape[!batch_first];
+  OP_BAIL(sizes_fit(oc, IN_B, (Expr *[]){ dirs, ex_mul(c, rows, ex_int(c, 2)) }) && sizes_fit(oc, IN_LENS, &batch));
+  OP_BAIL(sizes_fit(oc, IN_P, (Expr *[]){ dirs, ex_mul(c, hidden, ex_int(c, 3)) }));
   Expr *all[2][4] = { { steps, dirs, batch, hidden }, { batch, steps, dirs, hidden } };
   Expr *last[2][3] = { { dirs, batch, hidden }, { batch, dirs, hidden } };
   op_out(oc, 0, x->dtype, 4, all[batch_first]);
+  OP_BAIL(sizes_fit(oc, IN_H, last[batch_first]) && sizes_fit(oc, IN_C, last[batch_first]));
   op_out(oc, 1, x->dtype, 3, last[batch_first]);
   op_out(oc, 2, x->dtype, 3, last[batch_first]);
   return true;

@@ -79,7 +79,7 @@ static bool split_sizes(OpCtx *oc, int *axis, Expr **sizes) {
     if (k != n->nout) return op_error(oc, E0411, NULL, "%d sizes for %d outputs", k, n->nout);
     Expr *sum = ex_int(c, 0);
     for (int i = 0; i < k; i++) sum = ex_add(c, sum, sizes[i] = given[i]);
-    if (ex_is_const(sum) && ex_is_const(total) && sum != total)
+    if (!op_meet(oc, sum, total))
       return op_error(oc, E0411, NULL, "%s: the parts along axis %d make up %s of %s", op_inputs_text(oc), *axis, expr_text(c, sum), expr_text(c, total));
     return true;
   }
@@ -134,10 +134,9 @@ bool shape_concat(OpCtx *oc) {
     if (!t) return op_error(oc, E0403, NULL, "input %d is missing", i);
     if (t->rank != x->rank) return op_error(oc, E0411, NULL, "%s: ranks %d and %d differ", op_inputs_text(oc), x->rank, t->rank);
     for (int d = 0; d < x->rank; d++) {
-      if (d == axis) shape[d] = ex_add(c, shape[d], t->shape[d]);
-      else if (ex_is_const(shape[d]) && ex_is_const(t->shape[d]) && shape[d] != t->shape[d])
-        return op_error(oc, E0411, NULL, "%s: dimensions %d are %s and %s", op_inputs_text(oc), d, expr_text(c, shape[d]), expr_text(c, t->shape[d]));
-      else if (ex_is_const(t->shape[d])) shape[d] = t->shape[d];
+      Expr *both = d == axis ? ex_add(c, shape[d], t->shape[d]) : op_meet(oc, shape[d], t->shape[d]);
+      if (!both) return op_error(oc, E0411, NULL, "%s: dimensions %d are %s and %s", op_inputs_text(oc), d, expr_text(c, shape[d]), expr_text(c, t->shape[d]));
+      shape[d] = both;
     }
   }
   op_out(oc, 0, x->dtype, x->rank, shape);
@@ -199,12 +198,13 @@ bool shape_pad(OpCtx *oc) {
   const Tensor *x = oc->node->in[0];
   Pads p;
   Expr *shape[MAX_RANK];
-  OP_BAIL(pads_of(oc, &p));
+  OP_BAIL(pads_of(oc, &p) && op_one(oc, 2));
   for (int d = 0; d < x->rank; d++) {
     shape[d] = ex_add(c, ex_add(c, x->shape[d], p.lo[d]), p.hi[d]);
     if (expr_range(c, shape[d]).max < 0) return op_error(oc, E0411, NULL, "%s: the pads leave nothing of dimension %d", op_inputs_text(oc), d);
   }
   op_out(oc, 0, x->dtype, x->rank, shape);
+  for (int d = 0; d < x->rank && !op_attr_is(oc->node, "mode", "constant"); d++) OP_BAIL(op_not_empty(oc, x->shape[d], op_product(c, shape, x->rank)));
   return true;
 }
 
