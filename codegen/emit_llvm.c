@@ -260,6 +260,15 @@ static Ref gather(Emit *e, const Tensor *t, const Expr *index) {
   return intrinsic(e, "llvm.masked.gather", over, 2, args, 4);
 }
 
+/* Once a cache line: the constants that the reduction reads next. */
+static void prefetch_ahead(Emit *e, const Tensor *t, Ref p, Val at) {
+  if (!e->kernel || !e->kernel->prefetch || !t->data || at.c * dtype_bytes(t->dtype) % 64) return;
+  Ref bytes = int_const(e, e->kernel->prefetch), ahead = LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, "");
+  LLVMTypeRef over[] = {e->ptr};
+  Ref args[] = {ahead, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, 3, false), LLVMConstInt(e->i32, 1, false)};
+  intrinsic(e, "llvm.prefetch", over, 1, args, 4);
+}
+
 static Val memory_val(const Expr *x, Ref v, bool vec) { (void)x; return (Val){v, 0, vec}; }
 
 static Val eval_fetch(Emit *e, const Expr *x) {
@@ -278,6 +287,7 @@ static Val eval_fetch(Emit *e, const Expr *x) {
   uint64_t key[3] = {2000 + 2 * (is_written(e, t) ? e->epoch : 0) + (stride == 1), KEY(base_of(e, t)) ^ (uint64_t)at.c << 20, KEY(at.v)};
   Ref v = plain ? cse_find(e, key) : NULL;
   if (!v) {
+    if (stride == 1) prefetch_ahead(e, t, p, at);
     v = from_memory(e, t->dtype, stride == 1 ? load_vector(e, t, p) : load_scalar(e, t, p));
     if (plain) cse_add(e, key, v);
   }

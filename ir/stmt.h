@@ -43,6 +43,7 @@ struct Kernel {
   VEC(Sym *) dims;
   Stmt *body;
   int64_t scratch_bytes;           /* per thread, after lowering */
+  int prefetch;                    /* bytes ahead of a load of constants that the cache is told of; 0: leave it to the hardware */
   const char *why;                 /* rule that scheduled it, for --explain */
   const char *source;              /* the ONNX nodes it came from, for profiles */
 };

@@ -492,5 +492,6 @@ Kernel *sched_kernel(Sched *s, const char *name) {
   Kernel *k = kernel_of(s->c, name, gen_stage(&g, sched_root(s)));
   k->scratch_bytes = g.scratch;
   k->source = s->group->source;
+  k->prefetch = s->prefetch;
   return k;
 }

@@ -180,6 +180,11 @@ static const char *do_vector(Words *w) {
   return set_kind(w, LOOP_VECTOR, lanes);
 }
 
+static const char *do_prefetch(Words *w) {
+  w->s->prefetch = w->n == 2 ? atoi(w->word[1]) : 0;
+  return w->s->prefetch > 0 ? NULL : refuse(w, "wants a number of bytes");
+}
+
 static const char *do_at(Words *w) {
   StageLoops *root = sched_root(w->s), *l = w->s->current;
   Iter *it = w->n == 2 ? iter_find(root, w->word[1]) : NULL;
@@ -192,7 +197,7 @@ static const char *do_at(Words *w) {
 static const struct { const char *name; const char *(*apply)(Words *w); } primitives[] = {
   {"in", do_in},       {"split", do_split},       {"chunk", do_chunk},   {"fuse", do_fuse}, {"order", do_order},
   {"parallel", do_parallel}, {"vector", do_vector}, {"unroll", do_unroll}, {"at", do_at},
-  {"partial", do_partial},
+  {"partial", do_partial}, {"prefetch", do_prefetch},
 };
 
 static const char *apply_statement(Sched *s, char *text) {

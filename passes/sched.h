@@ -10,6 +10,7 @@
  *   parallel i | vector i 16 | unroll i
  *   partial i                a reduction iterator each of whose steps keeps a result of its own, combined after the reduction
  *                            (a vector iterator over a reduction axis is always partial: one result per lane)
+ *   prefetch 4096            constants are asked for that many bytes ahead
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
  */
 #ifndef DLC_SCHED_H
@@ -53,6 +54,7 @@ typedef struct Sched {
   Group *group;
   VEC(StageLoops *) stages;
   StageLoops *current;
+  int prefetch;                    /* bytes */
   Str text;                        /* what was applied: parses back */
 } Sched;
 
