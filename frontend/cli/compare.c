@@ -161,7 +161,7 @@ static void compare_output(Compare *k, const Port *port, const Array *a, const A
   }
 }
 
-static void compare_sample(Compare *k, const Array *in, const Array *reference) {
+static void compare_sample(Compare *k, Array *in, const Array *reference) {
   Runner *r = k->runner;
   Array *out = NEW_ARRAY(k->cli->c, Array, r->noutputs);
   runner_check(r, in, r->ninputs);

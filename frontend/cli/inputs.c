@@ -164,10 +164,24 @@ static const char *port_type_text(Ctx *c, const Port *p) {
   return s.s;
 }
 
-void runner_check(const Runner *r, const Array *in, int n) {
+/* Stored data often lack the leading dimensions of extent 1 that the model has. */
+static void add_leading_ones(const Port *p, Array *a) {
+  int missing = p->rank - a->rank;
+  if (missing <= 0) return;
+  for (int d = 0; d < p->rank; d++) {
+    int64_t extent = d < missing ? 1 : a->dims[d - missing];
+    if (p->dims[d] >= 0 && p->dims[d] != extent) return;
+  }
+  memmove(a->dims + missing, a->dims, sizeof *a->dims * (size_t)a->rank);
+  for (int d = 0; d < missing; d++) a->dims[d] = 1;
+  a->rank = p->rank;
+}
+
+void runner_check(const Runner *r, Array *in, int n) {
   if (n != r->ninputs) diag_fail(r->c, E0504, NULL, NULL, "%d inputs are given, the model has %d", n, r->ninputs);
   for (int i = 0; i < n; i++) {
     const Port *p = &r->inputs[i];
+    add_leading_ones(p, &in[i]);
     bool fits = in[i].dtype == p->dtype && in[i].rank == p->rank;
     for (int d = 0; d < p->rank && fits; d++) fits = p->dims[d] < 0 || p->dims[d] == in[i].dims[d];
     if (!fits)

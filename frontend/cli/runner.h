@@ -29,7 +29,7 @@ Runner *runner_ort(Ctx *c, const char *model, const Runner *like);   /* in a pyt
 
 /* The inputs that the command line asks for (--input, --dim): files are read, what is not given is random. */
 Array *runner_inputs(const Cli *cli, const Runner *r);
-/* Checks arrays against the ports: count, element types, ranks, extents; E0504. */
-void runner_check(const Runner *r, const Array *in, int n);
+/* Checks arrays against the ports: count, element types, ranks, extents; E0504. Leading extents of 1 that an array lacks are added. */
+void runner_check(const Runner *r, Array *in, int n);
 
 #endif

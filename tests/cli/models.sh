@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# models.sh DLC BUILD: trained models with stored outputs, where DLC_MODELS names a folder that has them (mnist/, super_resolution/ in
+# ONNX's test-data layout, silero_vad/ with expected.json); skipped without it.
+set -u
+dlc=$(realpath "$1") build=$2 models=${DLC_MODELS:-}
+here=$(cd "$(dirname "$0")" && pwd)
+[ -d "$models/mnist" ] || { echo "DLC_MODELS names no folder of models"; exit 77; }
+models=$(realpath "$models")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
+for name in mnist super_resolution; do
+  "$dlc" compile -q "$models/$name/model.onnx" -o "$work/$name.so" || fail "compile $name"
+  for data in "$models/$name"/test_data_set_*; do
+    "$dlc" compare "$work/$name.so" --ref "data:$data" > "$work/log" || fail "$name, $data: $(tail -2 "$work/log")"
+    "$dlc" compare --interp "$models/$name/model.onnx" --ref "data:$data" > "$work/log" 2>&1 || fail "$name interpreted: $(tail -2 "$work/log")"
+  done
+done
+python=$build/venv/bin/python
+if [ -x "$python" ] && [ -d "$models/silero_vad" ]; then
+  for model in model model_ifless; do
+    "$dlc" compile -q "$models/silero_vad/$model.onnx" -o "$work/$model.so" || fail "compile silero $model"
+  done
+  PYTHONPATH=$here/../../python "$python" "$here/silero.py" "$models/silero_vad" "$work" || fail "silero: probabilities"
+fi
+exit $((failures > 0))
