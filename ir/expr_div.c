@@ -56,7 +56,10 @@ static Expr *exact_quotient(Ctx *c, DType t, Expr *core, int64_t coef, int64_t d
   int64_t g = int_gcd(coef, d);
   coef /= g, d /= g;
   if (d == 1) return ex_mul(c, core, ex_const_i(c, t, coef));
-  if (coef == 1 && core->op == EX_DIV && ex_is_const(core->a[1])) return ex_div(c, core, ex_const_i(c, t, d));
+  int64_t both;                                              /* (x/a) / d is x / (a*d) */
+  if (coef == 1 && core->op == EX_DIV && ex_is_const(core->a[1]) && core->a[1]->u.i > 0 && mul_ok(core->a[1]->u.i, d, &both) &&
+      both <= INT32_MAX)
+    return ex_div(c, core->a[0], ex_const_i(c, t, both));
   Expr *n = coef == 1 ? core : expr_raw2(c, EX_MUL, t, core, ex_const_i(c, t, coef));
   return expr_raw2(c, EX_DIV, t, n, ex_const_i(c, t, d));
 }
