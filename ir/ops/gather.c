@@ -316,6 +316,7 @@ bool shape_one_hot(OpCtx *oc) {
   Expr *depth, *shape[MAX_RANK + 1];
   int axis;
   OP_BAIL(one_hot_depth(oc, &depth) && op_axis(oc, op_attr_i(oc->node, "axis"), index->rank + 1, &axis) && op_rank(oc, 2, 1, 1));
+  if (!op_meet(oc, oc->node->in[2]->shape[0], ex_int(oc->c, 2))) return op_error(oc, E0411, NULL, "%s: values are two, off and on", op_inputs_text(oc));
   for (int d = 0; d <= index->rank; d++) shape[d] = d == axis ? depth : index->shape[d - (d > axis)];
   op_out(oc, 0, oc->node->in[2]->dtype, index->rank + 1, shape);
   return true;

@@ -183,7 +183,8 @@ bool shape_layer_norm(OpCtx *oc) {
   for (int d = 0; d < x->rank; d++) shape[d] = d < axis ? x->shape[d] : ex_int(oc->c, 1);
   op_out(oc, 1, stash, x->rank, shape);
   op_out(oc, 2, stash, x->rank, shape);
-  return op_like(oc, 0, 0);
+  op_out(oc, 0, row_type(oc->node, &oc->node->op->out[0]), x->rank, x->shape);
+  return true;
 }
 
 static Stats layer_stats(OpCtx *oc) {
@@ -195,8 +196,8 @@ static Stats layer_stats(OpCtx *oc) {
 static Expr *with_scale(Stats *s, const Stage *st, Expr *v) {
   Expr *at[MAX_RANK];
   op_axes_exprs(st, at);
-  v = ex_mul(s->c, v, op_acc(s->oc, op_in_bcast(s->oc, 1, at, s->x->rank)));
-  return op_has_input(s->oc->node, 2) ? ex_add(s->c, v, op_acc(s->oc, op_in_bcast(s->oc, 2, at, s->x->rank))) : v;
+  v = ex_mul(s->c, v, ex_cast(s->c, s->acc, op_in_bcast(s->oc, 1, at, s->x->rank)));
+  return op_has_input(s->oc->node, 2) ? ex_add(s->c, v, ex_cast(s->c, s->acc, op_in_bcast(s->oc, 2, at, s->x->rank))) : v;
 }
 
 static void stat_output(Stats *s, int i, Tensor *t) {
@@ -234,7 +235,7 @@ static bool channel_input(OpCtx *oc, int i) {
                   expr_text(oc->c, t->shape[0]), expr_text(oc->c, x->shape[1]));
 }
 
-static Expr *channel_value(OpCtx *oc, int i, const Stage *st) { return op_acc(oc, op_in(oc, i, &st->axes[1]->self)); }
+static Expr *channel_value(OpCtx *oc, int i, const Stage *st) { return ex_cast(oc->c, op_acc_type(oc, 0), op_in(oc, i, &st->axes[1]->self)); }
 
 bool shape_instance_norm(OpCtx *oc) { return op_rank(oc, 0, 3, -1) && channel_input(oc, 1) && channel_input(oc, 2) && op_like(oc, 0, 0); }
 

@@ -109,6 +109,8 @@ static bool resize_make(OpCtx *oc, Resize *r) {
     a->active |= crop;
   }
   if (crop && !given(n, 1)) return op_error(oc, E0403, NULL, "tf_crop_and_resize needs a region of interest");
+  if (crop && (n->in[1]->rank != 1 || !op_meet(oc, n->in[1]->shape[0], ex_int(oc->c, 2 * r->naxes))))
+    return op_error(oc, E0411, NULL, "%s: a region of interest of %d axes has %d numbers", op_inputs_text(oc), r->naxes, 2 * r->naxes);
   for (int i = 0; i < r->naxes && op_attr_i(n, "antialias"); i++)
     if (r->axis[list[i]].active && !ex_is_const(r->axis[list[i]].scale))
       return op_error(oc, E0413, NULL, "antialiasing needs scales that are known before the model runs");
