@@ -237,6 +237,24 @@ static void regions(void) {
                     "%e, %y = Loop<body=graph b(%i: i64[], %go: bool[], %h: f32[2]) { %m = Add(%h, %x) return %go, %m, %m }>(%n, _, %x) return %e"), "f32[2]");
 }
 
+/* Sizes that are not known to be equal are taken so; every run checks it. A branch that cannot be is one that no run takes. */
+static void assumptions(void) {
+  Graph *g = parse("%x: f32[N,4], %z: f32[M,4]; N, M", "%y = Add(%x, %z) %s: i64[2] = const {8,-1} %t = Reshape(%y, %s) return %t");
+  CU_ASSERT_FATAL(infer(g) && infer(g) && g->assumed.n >= 1);
+  same_text(expr_text(c, g->assumed.v[0]), "N == M");
+  int n = g->assumed.n;
+  CU_ASSERT(infer(g) && g->assumed.n == n);
+  g = parse("%p: bool[], %x: f32[1,3], %w: f32[3,2]", "%y = If<then_branch=graph t() { %a = MatMul(%x, %w) return %a }, "
+            "else_branch=graph e() { %v: f32[4,2] = const splat(1) %b = MatMul(%x, %v) return %b }>(%p) return %y");
+  CU_ASSERT_FATAL(infer(g));
+  CU_ASSERT_EQUAL(ctx_diags(c)->list.n, 0);
+  graph_verify(g);
+  const Graph *never = op_attr(g->nodes.v[0], "else_branch")->graph;
+  CU_ASSERT_FATAL(never->assumed.n == 1);
+  same_text(expr_text(c, never->assumed.v[0]), "false");
+  same_text(tensor_type_text(c, g->outputs.v[0]), "f32[1,2]");
+}
+
 static void recurrent_cells_expand(void) {
   Graph *g = parse("%x: f32[T,N,3]; T, N", "%w: f32[1,16,3] = const splat(0.5) %r: f32[1,16,4] = const splat(0.5) %y = LSTM(%x, %w, %r) return %y");
   CU_ASSERT_FATAL(infer(g));
@@ -305,6 +323,7 @@ int main(void) {
   CU_ADD_TEST(s, staged);
   CU_ADD_TEST(s, shapes_are_followed_symbolically);
   CU_ADD_TEST(s, regions);
+  CU_ADD_TEST(s, assumptions);
   CU_ADD_TEST(s, recurrent_cells_expand);
   CU_ADD_TEST(s, errors_have_codes);
   CU_basic_set_mode(CU_BRM_VERBOSE);

@@ -60,6 +60,40 @@ static bool assume_then(OpCtx *oc, const Graph *then, const Graph *otherwise) {
   return true;
 }
 
+/* A branch whose shapes do not fit together for the model's inputs: the run that takes it stops. In its place stand results of the
+ * types that the other branch gives. */
+static bool rule_out(OpCtx *oc, Graph *g, const Graph *other, int told) {
+  Ctx *c = oc->c;
+  Diags *d = ctx_diags(c);
+  int64_t dims[MAX_RANK];
+  for (int i = told; i < d->list.n; i++)
+    if (d->list.v[i].code != E0411 && d->list.v[i].code != E0412) return false;
+  for (int i = 0; i < other->outputs.n; i++)
+    if (!tensor_dims(other->outputs.v[i], dims)) return false;
+  d->list.n = told;
+  g->outputs.n = g->assumed.n = 0;
+  while (g->nodes.n) node_erase(g, g->nodes.v[g->nodes.n - 1]);
+  vec_push(c, &g->assumed, ex_bool(c, false));
+  Build b = { .oc = oc, .c = c, .g = g };
+  for (int i = 0; i < other->outputs.n; i++) {
+    const Tensor *t = other->outputs.v[i];
+    tensor_dims(t, dims);
+    Tensor *zeros = build_1(&b, "ConstantOfShape", build_indices(&b, dims, t->rank));
+    Node *cast = build_node(&b, "Cast", &zeros, 1, 1);
+    build_int(cast, "to", dtype_info[t->dtype].onnx);
+    vec_push(c, &g->outputs, build_done(&b, cast));
+  }
+  return !b.failed;
+}
+
+static bool infer_both(OpCtx *oc, Graph *then, Graph *otherwise) {
+  int told = ctx_diags(oc->c)->list.n;
+  bool a = infer_graph(oc->c, then), b = infer_graph(oc->c, otherwise);
+  if (a && !b) b = rule_out(oc, otherwise, then, told);
+  else if (b && !a) a = rule_out(oc, then, otherwise, told);
+  return a && b;
+}
+
 bool shape_if(OpCtx *oc) {
   Node *n = oc->node;
   Graph *then = body_of(n, "then_branch"), *otherwise = body_of(n, "else_branch");
@@ -68,7 +102,7 @@ bool shape_if(OpCtx *oc) {
   bool known = op_known_ints(oc, 0, &cond, 1, &count) && count == 1;
   OP_BAIL(counts_fit(oc, then, 0, n->nout) && counts_fit(oc, otherwise, 0, n->nout));
   if (known) OP_BAIL(infer_graph(oc->c, cond ? then : otherwise));
-  else OP_BAIL(infer_graph(oc->c, then) & infer_graph(oc->c, otherwise));
+  else OP_BAIL(infer_both(oc, then, otherwise));
   if (!known && assume_then(oc, then, otherwise)) cond = known = true;
   for (int i = 0; i < n->nout; i++) {
     const Tensor *a = then->outputs.v[i], *b = otherwise->outputs.v[i];
