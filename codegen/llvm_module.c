@@ -12,7 +12,7 @@ static const char *const pipeline =
 
 static void start_llvm(void) {
   /* The machine scheduler's estimate of cyclic paths makes it hoist loads until registers spill in unrolled tiles. */
-  static const char *const args[] = {"dlc", "-misched-cyclicpath=false"};
+  static const char *const args[] = {"dlc", "-misched-cyclicpath=false", "-disable-lsr"};
   LLVMInitializeX86TargetInfo();
   LLVMInitializeX86Target();
   LLVMInitializeX86TargetMC();

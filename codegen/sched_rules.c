@@ -136,7 +136,7 @@ static void reduction_order(Case *k, Sym *blocked, Str *splits, Str *order) {
   for (int i = 0; i < n; i++)
     if (i != last) str_add(order, " %s", reduce_name(k, i));
   if (!n) return;
-  str_add(splits, "split %s%s 4 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", name, name, name);
+  str_add(splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", blocked ? 8 : 4, name, name, name);
   str_add(order, " %s.i %s.u", name, name);
 }
 
