@@ -125,8 +125,23 @@ static Sym *blocked_axis(Case *k, const Expr *broadcast) {
 
 static const char *reduce_name(Case *k, int i) { return axis_name(k, k->st->out->rank + i); }
 
-/* K: the blocked axis in blocks outside, other axes, then inside the block in steps of four; else the last axis in steps of four. */
-static void reduction_order(Case *k, Sym *blocked, Str *splits, Str *order) {
+/* A window's axis: some load's index moves with it and with an output axis. Unrolled, neighbouring points would share loads, and
+ * the registers that hold them are missing for sums. */
+typedef struct { const Stage *st; const Sym *s; bool found; } Window;
+static void find_window(const Expr *e, void *user) {
+  Window *w = user;
+  for (int d = 0; e->op == EX_LOAD && d < e->n; d++)
+    for (int i = 0; i < w->st->out->rank && expr_uses(e->a[d], w->s); i++) w->found |= expr_uses(e->a[d], w->st->axes[i]);
+}
+
+static bool is_window(Case *k, const Expr *broadcast, const Sym *s) {
+  Window w = {k->st, s, false};
+  expr_visit(broadcast, find_window, &w);
+  return w.found;
+}
+
+/* K: the blocked axis in blocks outside, other axes, then inside the block unrolled; else the last axis in steps of four. */
+static void reduction_order(Case *k, const Expr *broadcast, Sym *blocked, Str *splits, Str *order) {
   int n = k->reduce->n - 1, last = n - 1;
   for (int i = 0; i < n; i++)
     if (k->reduce->a[1 + i]->u.sym == blocked) last = i;
@@ -135,9 +150,11 @@ static void reduction_order(Case *k, Sym *blocked, Str *splits, Str *order) {
   if (blocked) str_add(order, " %s.o", name);
   for (int i = 0; i < n; i++)
     if (i != last) str_add(order, " %s", reduce_name(k, i));
-  if (!n) return;
-  str_add(splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", blocked ? 8 : 4, name, name, name);
-  str_add(order, " %s.i %s.u", name, name);
+  if (n && is_window(k, broadcast, k->reduce->a[1 + last]->u.sym)) str_add(order, " %s", name);
+  else if (n) {
+    str_add(splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", blocked ? 8 : 4, name, name, name);
+    str_add(order, " %s.i %s.u", name, name);
+  }
 }
 
 /* A contraction: register tile of points by vectors, the sum in registers throughout. */
@@ -190,7 +207,7 @@ static const char *rule_contraction(Case *k) {
   }
   for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
   Str red = str_new(k->c);
-  reduction_order(k, blocked, &splits, &red);
+  reduction_order(k, broadcast, blocked, &splits, &red);
   str_add(&k->text, "%sorder%s%s%s%s %s.u %s.v; ", splits.s, par.n ? outer.s : "", tail.n ? tail.s : "", red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
   for (int i = 0; i < par.n; i++) {
     if (run) str_add(&fuse, "fuse %s %s -> par%d; ", run, par.v[i], i);
