@@ -1,8 +1,9 @@
 /* run.c - dlc-onnx-tests: runs folders of ONNX tests (model.onnx, test_data_set_N/{input,output}_I.pb) and tells which pass.
  *
- *   dlc-onnx-tests FOLDER [--dlc PATH] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]
+ *   dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]
  *
- * On the interpreter, or with --dlc compiled by that program and run from the library.
+ * On the interpreter, or with --cpu (a row of targets.def) compiled for that CPU and run from the library. --symbolic: extents of
+ * inputs other than 0 and 1 are symbols, equal ones the same.
  * Every test runs in a process of its own. Many tests give shapes, axes or sizes as inputs of the model; where dlc must know them before
  * the model runs, the test is tried again with its small inputs made constants and counts as FIXED if it passes then. The rule of
  * comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a status file no test may do worse than its line there:
@@ -17,7 +18,10 @@
 #include <unistd.h>
 
 #include "../../frontend/onnx/onnx.h"
+#include "../../frontend/cli/runner.h"
+#include "../../frontend/output.h"
 #include "../../ir/interp.h"
+#include "../../passes/passes.h"
 #include "../../passes/simplify.h"
 
 typedef struct { const char *name, *status; } Row;
@@ -25,11 +29,12 @@ typedef VEC(Row) RowList;
 typedef VEC(const char *) NameList;
 
 static Ctx *main_ctx;
-static const char *only, *status_path, *dlc_path;
-static bool update, quiet;
+static const char *only, *status_path, *cpu;
+static bool update, quiet, symbolic;
+static char scratch[] = "/tmp/dlc-onnx-XXXXXX";      /* libraries, named by their test's process */
 static int jobs = 2;
 
-enum { SECONDS = 120 };
+enum { SECONDS = 120, AHEAD = 16 };
 
 /* ---- one test, in a child: says PASS, FAIL or UNSUPPORTED with a reason on the pipe ---- */
 
@@ -95,7 +100,65 @@ static void fix_inputs(Ctx *c, Graph *g, const char *folder, int *file) {
   g->inputs.n = n;
 }
 
-static const char *run_data_set(Ctx *c, Graph *g, Interp *in, const char *folder, const int *file, double rtol) {
+static void make_symbolic(Ctx *c, Graph *g) {
+  for (int i = 0; i < g->inputs.n; i++) {
+    Tensor *t = g->inputs.v[i];
+    for (int d = 0; d < t->rank; d++) {
+      int64_t n;
+      if (ex_is_int(t->shape[d], &n) && n > 1) t->shape[d] = graph_dim(g, ctx_printf(c, "n%lld", (long long)n))->self;
+    }
+  }
+}
+
+/* ---- what runs a model: the interpreter, or a library ---- */
+
+typedef struct { Graph *graph; Interp *interp; Runner *library; } Engine;
+
+static const char *library_path(Ctx *c, pid_t pid, const char *suffix) { return ctx_printf(c, "%s/%d%s", scratch, (int)pid, suffix); }
+
+static Runner *compile_library(Ctx *c, Graph *g) {
+  Options *o = NEW(c, Options);
+  CompileReport *report = NEW(c, CompileReport);
+  ObjectList objects = { 0 };
+  *o = (Options){ .model = "model.onnx", .output = library_path(c, getpid(), ".so"), .name = "model", .cpu = cpu, .jobs = 1, .emit = "so" };
+  Module m = { .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host_compute = host_compute,
+               .notes = str_new(c), .graph = g };
+  Outputs out = output_open(c, o);
+  pipeline_run(&m);
+  emit_kernels(&m, &objects);
+  entry_emit(&m, &(EntryInfo){ o->name, output_info(&m, "") }, &objects);
+  output_write(&m, &out, &objects, "");
+  output_commit(&m, &out, report);
+  return runner_library(c, o->output, 2);
+}
+
+static Engine engine_new(Ctx *c, Graph *g) {
+  if (cpu) return (Engine){ .graph = g, .library = compile_library(c, g) };
+  graph_simplify(c, g);
+  graph_verify(g);
+  return (Engine){ .graph = g, .interp = interp_new(c) };
+}
+
+static void engine_run(Ctx *c, const Engine *e, const Value *inputs, Value *outputs) {
+  if (e->interp) {
+    interp_graph(e->interp, e->graph, inputs, outputs);
+    return;
+  }
+  Runner *r = e->library;
+  Array *in = NEW_ARRAY(c, Array, r->ninputs + 1), *out = NEW_ARRAY(c, Array, r->noutputs + 1);
+  for (int i = 0; i < r->ninputs; i++) {
+    in[i] = (Array){ .dtype = inputs[i].dtype, .rank = inputs[i].rank, .data = (void *)inputs[i].data };
+    memcpy(in[i].dims, inputs[i].dims, sizeof in[i].dims);
+  }
+  r->run(r, in, out);
+  for (int i = 0; i < r->noutputs; i++) {
+    outputs[i] = (Value){ .dtype = out[i].dtype, .rank = out[i].rank, .data = out[i].data };
+    memcpy(outputs[i].dims, out[i].dims, sizeof out[i].dims);
+  }
+}
+
+static const char *run_data_set(Ctx *c, const Engine *e, const char *folder, const int *file, double rtol) {
+  Graph *g = e->graph;
   Value *inputs = NEW_ARRAY(c, Value, g->inputs.n + 1), *outputs = NEW_ARRAY(c, Value, g->outputs.n + 1);
   for (int i = 0; i < g->inputs.n; i++) {
     OnnxArray a = onnx_read_tensor(c, ctx_printf(c, "%s/input_%d.pb", folder, file[i]));
@@ -103,7 +166,7 @@ static const char *run_data_set(Ctx *c, Graph *g, Interp *in, const char *folder
     inputs[i] = (Value){ .dtype = a.dtype, .rank = a.rank + more, .data = a.data };
     for (int d = 0; d < inputs[i].rank; d++) inputs[i].dims[d] = d < more ? 1 : a.dims[d - more];
   }
-  interp_graph(in, g, inputs, outputs);
+  engine_run(c, e, inputs, outputs);
   for (int i = 0; i < g->outputs.n; i++) {
     const char *path = ctx_printf(c, "%s/output_%d.pb", folder, i);
     if (!exists(path)) continue;
@@ -122,68 +185,40 @@ static const char *run_test(Ctx *c, const char *folder, bool fixed) {
   int *file = NEW_ARRAY(c, int, g->inputs.n + 1);
   for (int i = 0; i < g->inputs.n; i++) file[i] = i;
   if (fixed) fix_inputs(c, g, folder, file);
-  graph_simplify(c, g);
-  graph_verify(g);
-  Interp *in = interp_new(c);
+  if (symbolic) make_symbolic(c, g);
+  Engine e = engine_new(c, g);
   for (int k = 0;; k++) {
     const char *data = ctx_printf(c, "%s/test_data_set_%d", folder, k);
     if (!exists(data) || (k && fixed)) return !k ? "FAIL no data" : fixed ? "FIXED" : "PASS";
-    const char *how = run_data_set(c, g, in, data, file, rtol);
+    const char *how = run_data_set(c, &e, data, file, rtol);
     if (how) return ctx_printf(c, "FAIL %s", how);
   }
 }
 
 /* Tries the test once; what it comes to, in static memory. */
-static const char *try_test(const char *folder, bool fixed, DiagCode *code) {
+static const char *try_test(const char *folder, bool fixed) {
   static char text[2000];
   Ctx *c = ctx_new();
   Diags *d = ctx_diags(c);
-  *code = DIAG_COUNT;
   if (!setjmp(d->unwind)) {
     d->armed = true;
     snprintf(text, sizeof text, "%s", run_test(c, folder, fixed));
   } else {
     const Diag *e = &d->list.v[0];
-    *code = e->code;
     snprintf(text, sizeof text, "%s %s %s", diag_exit_status(c) == 4 ? "UNSUPPORTED" : "FAIL", diag_code_name(e->code), e->text);
   }
   ctx_free(c);
   return text;
 }
 
-/* Compiles and compares by the command line; the last line of what it prints is the reason. */
-static int run_command(const char *command, char *last, size_t size) {
-  char line[1000];
-  FILE *f = popen(command, "r");
-  while (f && fgets(line, sizeof line, f))
-    if (strncmp(line, "  hint", 6) && line[0] != '\n') snprintf(last, size, "%s", line);
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-static void compiled_child(const char *folder, int to) {
-  char last[1000] = "", path[] = "/tmp/dlc-onnx-XXXXXX";
-  if (!mkdtemp(path)) _exit(1);
-  Ctx *c = ctx_new();
-  bool half = strstr(folder, "bf16") || strstr(folder, "bfloat16");
-  const char *rtol = half ? "0.015625" : strstr(folder, "densenet121") ? "2e-3" : "1e-3";
-  int status = run_command(ctx_printf(c, "'%s' compile '%s/model.onnx' -o %s/m.so -q --threads=1 2>&1", dlc_path, folder, path), last, sizeof last);
-  int sets = 0;
-  for (; !status && exists(ctx_printf(c, "%s/test_data_set_%d", folder, sets)); sets++)
-    status = run_command(ctx_printf(c, "'%s' compare %s/m.so --ref='data:%s/test_data_set_%d' --rtol=%s --atol=1e-7 2>&1", dlc_path, path, folder,
-                                    sets, rtol), last, sizeof last);
-  const char *code = strstr(last, "error[") ? strstr(last, "error[") : last;
-  dprintf(to, "%s %s", status == 0 ? "PASS" : status == 4 ? "UNSUPPORTED" : "FAIL", status == 0 ? "" : code);
-  run_command(ctx_printf(c, "rm -rf %s", path), last, sizeof last);
-  _exit(0);
-}
-
 static void child(const char *folder, int to) {
-  DiagCode code;
   alarm(SECONDS);
-  if (dlc_path) compiled_child(folder, to);
-  const char *text = try_test(folder, false, &code);
-  if (code == E0413) text = try_test(folder, true, &code);
+  const char *text = try_test(folder, false);
+  if (!strncmp(text, "UNSUPPORTED", 11)) {
+    const char *first = ctx_printf(main_ctx, "%s", text);
+    text = try_test(folder, true);
+    if (strncmp(text, "FIXED", 5)) text = first;
+  }
   dprintf(to, "%s", text);
   _exit(0);
 }
@@ -221,6 +256,8 @@ static const char *finish_test(const Running *r) {
   text[n] = 0;
   int status = 0;
   waitpid(r->pid, &status, 0);
+  remove(library_path(main_ctx, r->pid, ".so"));
+  remove(library_path(main_ctx, r->pid, ".h"));
   for (char *p = text; *p; p++)
     if (*p == '\n') *p = ' ';
   if (WIFSIGNALED(status)) return ctx_printf(main_ctx, "FAIL signal %d %s", WTERMSIG(status), text);
@@ -325,7 +362,6 @@ static int compare_status(const RowList *rows) {
 
 /* Some tests run ahead of the one whose result is next. */
 static int run_all(const char *root) {
-  enum { AHEAD = 16 };
   NameList all = { 0 }, tests = { 0 };
   RowList rows = { 0 };
   Running running[AHEAD];
@@ -354,18 +390,24 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--only") && i + 1 < argc) only = argv[++i];
     else if (!strcmp(argv[i], "--status") && i + 1 < argc) status_path = argv[++i];
-    else if (!strcmp(argv[i], "--dlc") && i + 1 < argc) dlc_path = argv[++i];
-    else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) jobs = MIN(MAX(atoi(argv[++i]), 1), 16);
+    else if (!strcmp(argv[i], "--cpu") && i + 1 < argc) cpu = argv[++i];
+    else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) jobs = atoi(argv[++i]);
+    else if (!strcmp(argv[i], "--symbolic")) symbolic = true;
     else if (!strcmp(argv[i], "--update")) update = true;
     else if (!strcmp(argv[i], "--quiet")) quiet = true;
     else if (!root) root = argv[i];
   }
-  if (!root) {
-    fprintf(stderr, "dlc-onnx-tests FOLDER [--dlc PATH] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]\n");
+  if (!root || jobs < 1 || jobs > AHEAD) {
+    fprintf(stderr, "dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]\n");
     return 2;
+  }
+  if (cpu && !mkdtemp(scratch)) {
+    perror(scratch);
+    return 1;
   }
   main_ctx = ctx_new();
   int result = run_all(root);
+  if (cpu) rmdir(scratch);
   ctx_free(main_ctx);
   return result;
 }
