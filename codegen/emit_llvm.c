@@ -492,7 +492,7 @@ static Val eval_const(Emit *e, const Expr *x) {
 
 static Val eval_op(Emit *e, const Expr *x) {
   Val a[3];
-  Ref v[3];
+  Ref v[3] = {NULL};
   bool vec = false;
   for (int i = 0; i < x->n; i++) a[i] = eval(e, x->a[i]), vec |= a[i].vec;
   if (is_index(x) && !vec && (x->op == EX_ADD || x->op == EX_SUB || x->op == EX_MUL) ) return int_arith(e, (ExprOp)x->op, a[0], a[1]);

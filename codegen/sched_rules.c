@@ -161,7 +161,7 @@ static void reduction_order(Case *k, const Expr *broadcast, Sym *blocked, Str *s
 static const char *rule_contraction(Case *k) {
   const Expr *broadcast, *panel;
   Stage *st = k->st;
-  if (k->g->stages.n > 1 || !k->reduce || k->reduce->u.i != RED_SUM || k->reduce->a[0]->op != EX_MUL) return "not a sum of products";
+  if (k->g->stages.n > 1 || !is_contraction(k->reduce)) return "not a sum of products";
   if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
   int v = vector_axis(k, st);
   if (v < 0 || !access_split(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";

@@ -92,14 +92,10 @@ static int weights_rank(const Expr *reduce) {
   return rank;
 }
 
-static bool is_product_sum(const Expr *reduce) {
-  return reduce && reduce->u.i == RED_SUM && reduce->a[0]->op == EX_MUL;
-}
-
 /* A contraction over several axes makes maps, which are stored by channel blocks: a consumer that reads them in another order would
  * scatter its stores. */
 static bool is_convolution(const Stage *st) {
-  return is_product_sum(stage_reduce(st->body)) && st->out->rank >= 3 && weights_rank(stage_reduce(st->body)) >= 3;
+  return is_contraction(stage_reduce(st->body)) && st->out->rank >= 3 && weights_rank(stage_reduce(st->body)) >= 3;
 }
 
 static bool moves_along(const Expr *load, const Stage *into) {
@@ -125,7 +121,7 @@ static bool keeps_blocks(Ctx *c, const Expr *load, const Stage *into) {
 
 /* A reduction inlined into an element-wise consumer: the consumer's loops take its axes' place. */
 static bool inlines_reduction(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
-  if (into->out->rank && is_product_sum(stage_reduce(p->stage->body)) && use->load && !keeps_blocks(f->c, use->load, into)) return false;
+  if (into->out->rank && is_contraction(stage_reduce(p->stage->body)) && use->load && !keeps_blocks(f->c, use->load, into)) return false;
   if (is_convolution(p->stage) && !moves_along(use->load, into)) return false;
   if (stage_reduce(into->body) || p->users != 1 || use->loads != 1) return false;
   if (tensor_elements(f->c, p->stage->out) != tensor_elements(f->c, into->out)) return false;
@@ -160,7 +156,7 @@ static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, co
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
   if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
-  if (is_product_sum(reduce)) return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
+  if (is_contraction(reduce)) return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
   if (movement) return true;
   bool once = use->loads == 1 && at_least(c, tensor_elements(c, p->stage->out), domain_size(c, into, reduce));
   if (reduce) return once && p->users == 1 && own.selects <= 1;
@@ -172,8 +168,7 @@ static bool can_inline(Fuser *f, const Producer *p, const Stage *into) {
   if (!p || !p->stage || p->body != f->body || p->fixed || p->writers != 1) return false;
   const Tensor *t = p->stage->out;
   if (t->scope == SCOPE_OUTPUT) return false;
-  for (int i = 0; i < f->m->states.n; i++)
-    if (f->m->states.v[i] == into->out) return false;        /* it would overwrite what others of this step still read */
+  if (module_is_state(f->m, into->out)) return false;        /* it would overwrite what others of this step still read */
   Cost use = cost_of(into->body, t);
   return stage_reduce(p->stage->body) ? inlines_reduction(f, p, into, &use) : inlines_pointwise(f, p, into, &use);
 }
@@ -215,9 +210,7 @@ static bool inline_one(Fuser *f, Stage *st) {
 
 static bool is_dead(Fuser *f, const Stage *st) {
   const Producer *p = producer(f, st->out);
-  bool state = false;
-  for (int i = 0; i < f->m->states.n; i++) state |= f->m->states.v[i] == st->out;
-  return !p->users && !p->fixed && st->out->scope != SCOPE_OUTPUT && !state;
+  return !p->users && !p->fixed && st->out->scope != SCOPE_OUTPUT && !module_is_state(f->m, st->out);
 }
 
 static void drop_dead(Fuser *f, Body *b) {
@@ -274,7 +267,7 @@ static int readers_in(Fuser *f, const Group *g, const Tensor *t) {
 static bool joins_row(Fuser *f, const Group *g, const Producer *p, int outer) {
   const Stage *root = group_root(g);
   if (!p || !p->stage || p->body != f->body || p->fixed || p->writers != 1 || p->stage->out->scope == SCOPE_OUTPUT) return false;
-  if (!stage_reduce(p->stage->body) || is_product_sum(stage_reduce(p->stage->body))) return false;
+  if (!stage_reduce(p->stage->body) || is_contraction(stage_reduce(p->stage->body))) return false;
   if (in_group(g, p->stage->out) || readers_in(f, g, p->stage->out) != p->users) return false;
   Expr *points = ex_int(f->c, 1);
   for (int i = 0; i < outer; i++) points = ex_mul(f->c, points, root->out->shape[i]);

@@ -25,12 +25,6 @@ static void block_channels(Ctx *c, Tensor *t, int lanes) {
   l->part[l->n++] = (LayoutPart){1, 1, lanes};
 }
 
-static bool is_state(const Module *m, const Tensor *t) {
-  for (int i = 0; i < m->states.n; i++)
-    if (m->states.v[i] == t) return true;
-  return false;
-}
-
 /* ---- which maps are blocked ---- */
 typedef struct { const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
 static void find_roles(const Expr *e, void *user) {
@@ -53,12 +47,12 @@ static void find_roles(const Expr *e, void *user) {
 static bool wants_blocks(Module *m, const Stage *st, int lanes) {
   const Tensor *t = st->out;
   int64_t channels;
-  if (t->rank < 3 || t->rank > 5 || t->dtype != DT_F32 || is_state(m, t)) return false;
+  if (t->rank < 3 || t->rank > 5 || t->dtype != DT_F32 || module_is_state(m, t)) return false;
   if (!ex_is_int(t->shape[1], &channels) || channels * 2 < lanes || st->axes[1]->kind == SYM_DIM) return false;
   Roles r = {.st = st};
   Expr *red = stage_reduce(st->body);
   expr_visit(st->body, find_roles, &r);
-  return r.same_channel || r.channel_last || (red && red->u.i == RED_SUM && red->a[0]->op == EX_MUL && r.weights && r.map && !r.row_major);
+  return r.same_channel || r.channel_last || (is_contraction(red) && r.weights && r.map && !r.row_major);
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */
@@ -95,18 +89,6 @@ static void choose_blocks(Planner *p, Body *b, int lanes) {
 /* ---- rings ---- */
 enum { RING_MAX = 64 };
 
-static bool bounds_of(Ctx *c, const Expr *cond, const Expr *load) {
-  if (cond->op == EX_AND) return bounds_of(c, cond->a[0], load) && bounds_of(c, cond->a[1], load);
-  for (int d = 0; d < load->n; d++)
-    if (cond == ex_le(c, ex_int(c, 0), load->a[d]) || cond == ex_lt(c, load->a[d], load->u.tensor->shape[d])) return true;
-  return false;
-}
-
-static bool is_padded_load(Ctx *c, const Expr *e) {
-  return e->op == EX_SELECT && e->a[1]->op == EX_LOAD && ex_is_const(e->a[2]) && dtype_is_float((DType)e->dtype) &&
-         e->a[2]->u.f == 0 && bounds_of(c, e->a[0], e->a[1]);
-}
-
 static bool ring_needed(Ctx *c, const Expr *load, int32_t *lo, int32_t *hi) {
   const Tensor *t = load->u.tensor;
   for (int d = 0; d < load->n; d++) {
@@ -123,7 +105,7 @@ static void widen_ring(const Expr *e, void *user) {
   int32_t lo[MAX_RANK], hi[MAX_RANK];
   if (!is_padded_load(p->c, e)) return;
   Tensor *t = e->a[1]->u.tensor;
-  if (t->data || t->scope == SCOPE_OUTPUT || is_state(p->m, t) || !ring_needed(p->c, e->a[1], lo, hi)) return;
+  if (t->data || t->scope == SCOPE_OUTPUT || module_is_state(p->m, t) || !ring_needed(p->c, e->a[1], lo, hi)) return;
   if (t->scope == SCOPE_INPUT) {
     if (!map_get(&p->ringed, KEY(t))) {
       Tensor *copy = tensor_new(p->c, ctx_printf(p->c, "%s.ring", t->name), t->dtype, t->rank, t->shape);

@@ -71,26 +71,11 @@ static Expr *fetch(Gen *g, Tensor *t, Expr *const *index) {
   return ex_fetch(c, local->buf, layout_offset(c, local->buf, at));
 }
 
-/* Is cond a conjunction of nothing but bounds checks of this load's own indices? */
-static bool checks_bounds_only(Ctx *c, Expr *cond, const Expr *load) {
-  if (cond->op == EX_AND)
-    return checks_bounds_only(c, cond->a[0], load) && checks_bounds_only(c, cond->a[1], load);
-  const Tensor *t = load->u.tensor;
-  for (int i = 0; i < load->n; i++)
-    if (cond == ex_le(c, ex_int(c, 0), load->a[i]) || cond == ex_lt(c, load->a[i], t->shape[i])) return true;
-  return false;
-}
-
-static bool is_zero(const Expr *e) {
-  return ex_is_const(e) && (dtype_is_float((DType)e->dtype) ? e->u.f == 0 : e->u.i == 0);
-}
-
 static Expr *lower_node(Lowerer *w, Expr *e) {
   Ctx *c = w->g->c;
   Expr *a[MAX_RANK + 1];
-  if (e->op == EX_SELECT && e->a[1]->op == EX_LOAD && is_zero(e->a[2]) && !find_local(w->g, e->a[1]->u.tensor) &&
-      e->a[1]->u.tensor->layout && layout_covers(c, e->a[1]->u.tensor, e->a[1]->a) &&
-      checks_bounds_only(c, e->a[0], e->a[1]))
+  if (is_padded_load(c, e) && !find_local(w->g, e->a[1]->u.tensor) && e->a[1]->u.tensor->layout &&
+      layout_covers(c, e->a[1]->u.tensor, e->a[1]->a))
     return lower(w, e->a[1]);
   if (!e->n && e->op != EX_LOAD) return e;
   for (int i = 0; i < e->n; i++) a[i] = lower(w, e->a[i]);

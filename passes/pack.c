@@ -54,7 +54,7 @@ static Stage *pack_operand(Module *m, Group *g) {
   Expr *reduce = stage_reduce(st->body);
   const Expr *broadcast, *panel;
   int lanes = target_lanes(m->target, 32);
-  if (g->stages.n > 1 || !reduce || reduce->u.i != RED_SUM || reduce->a[0]->op != EX_MUL || reduce->dtype != DT_F32) return NULL;
+  if (g->stages.n > 1 || !is_contraction(reduce) || reduce->dtype != DT_F32) return NULL;
   int v = access_vector_axis(c, st, lanes);
   if (v < 0 || !access_split(reduce->a[0], st->axes[v], &broadcast, &panel)) return NULL;
   if (!access_walk(c, panel, st->axes[v], lanes).bad || !reuses_panel(c, st, panel)) return NULL;

@@ -39,6 +39,26 @@ Expr *stage_reduce(const Expr *body) {
   return found;
 }
 
+bool checks_bounds_only(Ctx *c, Expr *cond, const Expr *load) {
+  if (cond->op == EX_AND) return checks_bounds_only(c, cond->a[0], load) && checks_bounds_only(c, cond->a[1], load);
+  for (int d = 0; d < load->n; d++)
+    if (cond == ex_le(c, ex_int(c, 0), load->a[d]) || cond == ex_lt(c, load->a[d], load->u.tensor->shape[d])) return true;
+  return false;
+}
+
+bool is_padded_load(Ctx *c, const Expr *e) {
+  return e->op == EX_SELECT && e->a[1]->op == EX_LOAD && ex_is_const(e->a[2]) && dtype_is_float((DType)e->dtype) && e->a[2]->u.f == 0 &&
+         checks_bounds_only(c, e->a[0], e->a[1]);
+}
+
+bool is_contraction(const Expr *reduce) { return reduce && reduce->u.i == RED_SUM && reduce->a[0]->op == EX_MUL; }
+
+bool module_is_state(const Module *m, const Tensor *t) {
+  for (int i = 0; i < m->states.n; i++)
+    if (m->states.v[i] == t) return true;
+  return false;
+}
+
 Expr *stage_shape(const Stage *st, int d) { return st->at ? st->axes[d]->extent : st->out->shape[d]; }
 Expr *stage_index(const Stage *st, int d) { return st->at ? st->at[d] : st->axes[d]->self; }
 

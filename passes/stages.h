@@ -42,6 +42,13 @@ void body_insert(Ctx *c, Body *b, int at, Stage *st, const char *source);
 typedef struct { Ctx *c; VEC(Tensor *) list; } TensorList;
 void expr_tensors(TensorList *out, const Expr *e);
 
+/* Is cond a conjunction of nothing but bounds checks of this load's own indices? Then select(cond, load, 0) is a padded load. */
+bool checks_bounds_only(Ctx *c, Expr *cond, const Expr *load);
+bool is_padded_load(Ctx *c, const Expr *e);                  /* select(bounds checks, load, 0) of floats */
+
+bool is_contraction(const Expr *reduce);                     /* a sum of products; reduce may be NULL */
+bool module_is_state(const Module *m, const Tensor *t);      /* overwritten from step to step of a loop */
+
 /* The single EX_REDUCE that a stage's body contains; NULL if none. Stages never hold two. */
 Expr *stage_reduce(const Expr *body);
 

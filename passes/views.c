@@ -58,12 +58,6 @@ static int concat_axis(Viewer *w, const Stage *st, PartList *parts) {
 }
 
 /* ---- what may become a part ---- */
-static bool is_state(const Module *m, const Tensor *t) {
-  for (int i = 0; i < m->states.n; i++)
-    if (m->states.v[i] == t) return true;
-  return false;
-}
-
 /* Maps may be stored by channel blocks: parts along the channels then begin and end with a block. */
 static bool is_aligned(Viewer *w, const Tensor *t, int axis, int64_t offset) {
   int64_t n = 0, lanes = target_lanes(w->m->target, 32);
@@ -73,7 +67,7 @@ static bool is_aligned(Viewer *w, const Tensor *t, int axis, int64_t offset) {
 
 static bool can_view(Viewer *w, const Tensor *t, const Tensor *whole, int axis, int64_t offset) {
   const Maker *k = map_get(&w->makers, KEY(t));
-  return k && k->stage && k->writers == 1 && !k->fixed && !k->stage->at && t->scope == SCOPE_NONE && !t->data && !is_state(w->m, t) &&
+  return k && k->stage && k->writers == 1 && !k->fixed && !k->stage->at && t->scope == SCOPE_NONE && !t->data && !module_is_state(w->m, t) &&
          t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t)) && is_aligned(w, t, axis, offset);
 }
 
