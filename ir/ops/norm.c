@@ -226,18 +226,23 @@ void compute_rms_norm(OpCtx *oc) {
 
 /* ---- per channel: InstanceNormalization, BatchNormalization ---- */
 
-static bool channel_input(OpCtx *oc, int i) {
-  const Tensor *x = oc->node->in[0], *t = op_input(oc->node, i);
-  if (!t) return true;
-  OP_BAIL(op_rank(oc, i, 1, 1));
-  if (op_meet(oc, t->shape[0], x->shape[1])) return true;
-  return op_error(oc, E0411, NULL, "%s: '%s' has %s values for %s channels", op_inputs_text(oc), oc->node->op->in[i].name,
-                  expr_text(oc->c, t->shape[0]), expr_text(oc->c, x->shape[1]));
+/* Inputs [1, n] have one value a channel; the output has the input's shape. */
+static bool channel_shape(OpCtx *oc, int n) {
+  const Tensor *x = oc->node->in[0];
+  Expr *shape[MAX_RANK];
+  memcpy(shape, x->shape, sizeof *shape * (size_t)x->rank);
+  for (int i = 1; i <= n; i++) {
+    OP_BAIL(op_rank(oc, i, 1, 1));
+    if (!(shape[1] = op_meet(oc, shape[1], oc->node->in[i]->shape[0])))
+      return op_error(oc, E0411, NULL, "%s: '%s' has not one value for each channel", op_inputs_text(oc), oc->node->op->in[i].name);
+  }
+  op_out(oc, 0, x->dtype, x->rank, shape);
+  return true;
 }
 
 static Expr *channel_value(OpCtx *oc, int i, const Stage *st) { return ex_cast(oc->c, op_acc_type(oc, 0), op_in(oc, i, &st->axes[1]->self)); }
 
-bool shape_instance_norm(OpCtx *oc) { return op_rank(oc, 0, 3, -1) && channel_input(oc, 1) && channel_input(oc, 2) && op_like(oc, 0, 0); }
+bool shape_instance_norm(OpCtx *oc) { return op_rank(oc, 0, 3, -1) && channel_shape(oc, 2); }
 
 void compute_instance_norm(OpCtx *oc) {
   Ctx *c = oc->c;
@@ -252,8 +257,7 @@ bool shape_batch_norm(OpCtx *oc) {
   OP_BAIL(op_rank(oc, 0, 2, -1));
   if (op_attr_i(oc->node, "training_mode") || op_wants(oc->node, 1) || op_wants(oc->node, 2))
     return op_error(oc, E0405, NULL, "BatchNormalization in training mode is not supported");
-  for (int i = 1; i <= 4; i++) OP_BAIL(channel_input(oc, i));
-  return op_like(oc, 0, 0);
+  return channel_shape(oc, 4);
 }
 
 void compute_batch_norm(OpCtx *oc) {
@@ -271,10 +275,10 @@ void compute_batch_norm(OpCtx *oc) {
 bool shape_group_norm(OpCtx *oc) {
   const Tensor *x = oc->node->in[0];
   int64_t groups = op_attr_i(oc->node, "num_groups");
-  OP_BAIL(op_rank(oc, 0, 2, -1) && channel_input(oc, 1) && channel_input(oc, 2));
+  OP_BAIL(op_rank(oc, 0, 2, -1));
   if (groups < 1 || !op_meet(oc, ex_mod(oc->c, x->shape[1], ex_int(oc->c, groups)), ex_int(oc->c, 0)))
     return op_error(oc, E0412, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc), (long long)groups);
-  return op_like(oc, 0, 0);
+  return channel_shape(oc, 2);
 }
 
 /* A statistic per image and group: shape [N, groups]; x at one element of what it goes over. */

@@ -87,6 +87,17 @@ static bool sizes_fit(OpCtx *oc, int i, Expr *const *want) {
   return true;
 }
 
+/* From the weights or, if their sizes are open, from the attribute; NULL after an error. */
+static Expr *hidden_size(OpCtx *oc) {
+  const Node *n = oc->node;
+  const Attr *given = op_attr(n, "hidden_size");
+  Expr *h = n->in[IN_R]->shape[2];
+  if (given->kind == ATTR_INT && !(h = op_meet(oc, h, ex_int(oc->c, given->i))))
+    op_error(oc, E0412, NULL, "%s: hidden_size is %lld", op_inputs_text(oc), (long long)given->i);
+  else if (!ex_is_const(h)) op_error(oc, E0413, NULL, "the hidden size is not known before the model runs");
+  return h && ex_is_const(h) ? h : NULL;
+}
+
 bool shape_rnn(OpCtx *oc) {
   Ctx *c = oc->c;
   Node *n = oc->node;
@@ -97,11 +108,9 @@ bool shape_rnn(OpCtx *oc) {
   OP_BAIL(rank_if_there(oc, IN_LENS, 1) && rank_if_there(oc, IN_H, 3) && rank_if_there(oc, IN_C, 3) && rank_if_there(oc, IN_P, 2));
   OP_BAIL(read_activations(oc, list));
   const Tensor *x = n->in[IN_X], *w = n->in[IN_W], *r = n->in[IN_R];
-  Expr *dirs = ex_int(c, directions(n)), *hidden = r->shape[2], *rows = ex_mul(c, hidden, ex_int(c, cells[cell].gates));
-  int64_t h;
-  if (!ex_is_int(hidden, &h)) return op_error(oc, E0413, NULL, "the hidden size is not known before the model runs");
-  if (op_attr(n, "hidden_size")->kind == ATTR_INT && op_attr_i(n, "hidden_size") != h)
-    return op_error(oc, E0412, NULL, "%s: hidden_size is %lld", op_inputs_text(oc), (long long)op_attr_i(n, "hidden_size"));
+  Expr *dirs = ex_int(c, directions(n)), *hidden = hidden_size(oc), *rows;
+  if (!hidden) return false;
+  rows = ex_mul(c, hidden, ex_int(c, cells[cell].gates));
   if (!op_meet(oc, w->shape[0], dirs) || !op_meet(oc, r->shape[0], dirs) || !op_meet(oc, w->shape[1], rows) || !op_meet(oc, r->shape[1], rows) ||
       !op_meet(oc, w->shape[2], x->shape[2]))
     return op_error(oc, E0411, NULL, "%s do not fit together for %s direction(s)", op_inputs_text(oc), expr_text(c, dirs));
@@ -323,7 +332,7 @@ bool expand_rnn(OpCtx *oc) {
   OP_BAIL(read_activations(oc, list));
   Rnn k = { .oc = oc, .outer = build_before(oc), .cell = cell_of(n), .batch_first = op_attr_i(n, "layout"), .x = n->in[IN_X] };
   Build *b = &k.outer;
-  k.hidden = n->in[IN_R]->shape[2]->u.i;
+  k.hidden = hidden_size(oc)->u.i;
   if (k.batch_first) k.x = build_transpose(b, k.x, (int64_t[]){ 1, 0, 2 }, 3);
   if (op_has_input(n, IN_LENS)) {
     Node *wide = build_node(b, "Cast", &n->in[IN_LENS], 1, 1);
