@@ -83,7 +83,8 @@ static bool top_axis(OpCtx *oc, int *axis, Expr **k) {
   if (n != 1) return op_error(oc, E0411, NULL, "%s: k has %d elements", op_inputs_text(oc), n);
   *k = v[0];
   Expr *fits = ex_and(oc->c, ex_le(oc->c, ex_int(oc->c, 0), *k), ex_le(oc->c, *k, x->shape[*axis]));
-  if (ex_is_const(fits) && !fits->u.i) return op_error(oc, E0412, NULL, "%s: the %s largest of %s", op_inputs_text(oc), expr_text(oc->c, *k), expr_text(oc->c, x->shape[*axis]));
+  if (ex_is_const(fits) && !fits->u.i)
+    return op_error(oc, E0412, NULL, "%s: the first %s of %s", op_inputs_text(oc), expr_text(oc->c, *k), expr_text(oc->c, x->shape[*axis]));
   op_assume(oc, fits);
   return true;
 }
