@@ -68,7 +68,8 @@ static bool inputs_known(OpCtx *oc) {
     const Tensor *t = n->in[i];
     if (!t || (t->dtype != DT_NONE && t->rank >= 0)) continue;
     if (t->def) return false;
-    return op_error(oc, E0413, "give its shape with --shape", "the rank of input '%s' is not known", diag_quote(oc->c, t->name));
+    return op_error(oc, E0413, "give its shape with --shape", "the rank of input '%s' is not known",
+                    diag_quote(oc->c, t->name));
   }
   return true;
 }
@@ -91,7 +92,8 @@ static bool sizes_sane(OpCtx *oc) {
     if (t->rank < 0) diag_bug(oc->c, "%s gives output %d no shape", n->op->name, i);
     for (int d = 0; d < t->rank; d++) {
       if (expr_range(oc->c, t->shape[d]).max < 0)
-        return op_error(oc, E0411, NULL, "%s: dimension %d of the result would be %s", op_inputs_text(oc), d, expr_text(oc->c, t->shape[d]));
+        return op_error(oc, E0411, NULL, "%s: dimension %d of the result would be %s", op_inputs_text(oc), d,
+                        expr_text(oc->c, t->shape[d]));
       op_assume(oc, ex_le(oc->c, ex_int(oc->c, 0), t->shape[d]));
     }
   }

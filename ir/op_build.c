@@ -7,7 +7,8 @@ Node *build_node(Build *b, const char *op, Tensor *const *in, int nin, int nout)
   const Op *row = op_find(b->c, "", op);
   if (!row) diag_bug(b->c, "no operator %s to expand into", op);
   const char *name = b->oc->node->name;
-  Node *n = b->at ? graph_node_before(b->g, b->at, row, name, in, nin, nout) : graph_node(b->g, row, name, in, nin, nout);
+  Node *n =
+      b->at ? graph_node_before(b->g, b->at, row, name, in, nin, nout) : graph_node(b->g, row, name, in, nin, nout);
   n->index = b->oc->node->index;
   return n;
 }
@@ -32,7 +33,9 @@ Tensor *build_done(Build *b, Node *n) {
 }
 
 Tensor *build_1(Build *b, const char *op, Tensor *x) { return build_done(b, build_node(b, op, &x, 1, 1)); }
-Tensor *build_2(Build *b, const char *op, Tensor *x, Tensor *y) { return build_done(b, build_node(b, op, (Tensor *[]){ x, y }, 2, 1)); }
+Tensor *build_2(Build *b, const char *op, Tensor *x, Tensor *y) {
+  return build_done(b, build_node(b, op, (Tensor *[]){ x, y }, 2, 1));
+}
 
 Tensor *build_3(Build *b, const char *op, Tensor *x, Tensor *y, Tensor *z) {
   return build_done(b, build_node(b, op, (Tensor *[]){ x, y, z }, 3, 1));
@@ -52,14 +55,19 @@ Tensor *build_scalar(Build *b, DType t, double v) {
 
 static Tensor *sliced(Build *b, Tensor *x, int axis, int64_t from, int64_t to, int64_t step) {
   int64_t at = axis;
-  Tensor *in[] = { x, build_indices(b, &from, 1), build_indices(b, &to, 1), build_indices(b, &at, 1), build_indices(b, &step, 1) };
+  Tensor *in[] = { x, build_indices(b, &from, 1), build_indices(b, &to, 1), build_indices(b, &at, 1),
+                   build_indices(b, &step, 1) };
   return build_done(b, build_node(b, "Slice", in, 5, 1));
 }
 
 Tensor *build_slice(Build *b, Tensor *x, int axis, int64_t from, int64_t to) { return sliced(b, x, axis, from, to, 1); }
 Tensor *build_reverse(Build *b, Tensor *x, int axis) { return sliced(b, x, axis, -1, INT64_MIN, -1); }
-Tensor *build_squeeze(Build *b, Tensor *x, int axis) { return build_2(b, "Squeeze", x, build_indices(b, (int64_t[]){ axis }, 1)); }
-Tensor *build_unsqueeze(Build *b, Tensor *x, int axis) { return build_2(b, "Unsqueeze", x, build_indices(b, (int64_t[]){ axis }, 1)); }
+Tensor *build_squeeze(Build *b, Tensor *x, int axis) {
+  return build_2(b, "Squeeze", x, build_indices(b, (int64_t[]){ axis }, 1));
+}
+Tensor *build_unsqueeze(Build *b, Tensor *x, int axis) {
+  return build_2(b, "Unsqueeze", x, build_indices(b, (int64_t[]){ axis }, 1));
+}
 
 Tensor *build_transpose(Build *b, Tensor *x, const int64_t *perm, int n) {
   Node *t = build_node(b, "Transpose", &x, 1, 1);

@@ -38,7 +38,6 @@ bool op_axes_mask(OpCtx *oc, const int64_t *axes, int n, int rank, bool *mask); 
 bool op_input_axes(OpCtx *oc, int input, int rank, bool *mask, int *n);      /* of a constant axes input; *n = -1 if it is absent */
 Expr *op_index_of_data(OpCtx *oc, Expr *index, Expr *extent);        /* negative ones from the end, clamped into the tensor */
 Expr *op_scalar(OpCtx *oc, int input);                       /* the first element of input i */
-Expr *op_float(OpCtx *oc, DType t, double v);
 Expr *op_acc(OpCtx *oc, Expr *x);                            /* cast to the accumulation type of its type */
 DType op_acc_type(const OpCtx *oc, int input);
 Sym *op_reduce_axis(OpCtx *oc, const char *name, Expr *extent);
@@ -49,7 +48,6 @@ void op_axes_exprs(const Stage *st, Expr **index);           /* the symbols of t
 Expr *op_clamp(Ctx *c, Expr *x, Expr *lo, Expr *hi);
 Expr *op_flat(Ctx *c, Expr *const *index, Expr *const *dims, int rank);      /* row-major number */
 void op_unflat(Ctx *c, Expr *flat, Expr *const *dims, int rank, Expr **index);
-Sym *op_data_dim(OpCtx *oc, Tensor *out, int d, const char *name);   /* the dimension that data decides; the same each time */
 
 const char *op_inputs_text(OpCtx *oc);                       /* "a f32[2,4], b f32[5,4]" */
 bool op_elements(OpCtx *oc, int input, int max, Expr ***v, int *n);  /* known elements in the input's own type; false without an error */

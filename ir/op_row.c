@@ -79,7 +79,8 @@ static void parse_signature(Ctx *c, Op *op, const char *s) {
       s += 2;
       continue;
     }
-    if (*n == (list == op->in ? COUNT(op->in) : COUNT(op->out))) diag_bug(c, "operator %s has too many operands", op->name);
+    if (*n == (list == op->in ? COUNT(op->in) : COUNT(op->out)))
+      diag_bug(c, "operator %s has too many operands", op->name);
     list[(*n)++] = parse_param(c, op, &s);
   }
   if (!op->nout) op->out[op->nout++] = (OpParam){ .name = "y" };
@@ -94,9 +95,9 @@ static void parse_signature(Ctx *c, Op *op, const char *s) {
 /* ---- attributes: name:kind[?][=default], strings with their choices: mode:s=DCR|CRD ---- */
 
 static AttrKind attr_kind(Ctx *c, const Op *op, const char *w) {
-  static const struct { const char *text; AttrKind kind; } kinds[] = {
-    { "i", ATTR_INT }, { "f", ATTR_FLOAT }, { "s", ATTR_STRING }, { "is", ATTR_INTS }, { "fs", ATTR_FLOATS }, { "ss", ATTR_STRINGS },
-    { "t", ATTR_TENSOR }, { "g", ATTR_GRAPH } };
+  static const struct { const char *text; AttrKind kind;
+  } kinds[] = { { "i", ATTR_INT },     { "f", ATTR_FLOAT },    { "s", ATTR_STRING }, { "is", ATTR_INTS },
+                { "fs", ATTR_FLOATS }, { "ss", ATTR_STRINGS }, { "t", ATTR_TENSOR }, { "g", ATTR_GRAPH } };
   for (int i = 0; i < COUNT(kinds); i++)
     if (!strcmp(kinds[i].text, w)) return kinds[i].kind;
   diag_bug(c, "operator %s: '%s' is no kind of attribute", op->name, w);
@@ -168,7 +169,9 @@ static bool type_allows(const char *type, DType t) {
   return dtype_from_name(type) == t;
 }
 
-static const OpParam *param_of(const OpParam *list, int n, int i) { return i < n ? &list[i] : n && list[n - 1].variadic ? &list[n - 1] : NULL; }
+static const OpParam *param_of(const OpParam *list, int n, int i) {
+  return i < n ? &list[i] : n && list[n - 1].variadic ? &list[n - 1] : NULL;
+}
 
 static bool check_types(OpCtx *oc) {
   const Node *n = oc->node;
@@ -181,14 +184,16 @@ static bool check_types(OpCtx *oc) {
       return op_error(oc, E0403, NULL, "input '%s' is missing", p->name);
     if (!t) continue;
     if (!type_allows(p->type, t->dtype))
-      return op_error(oc, E0404, NULL, "input '%s' is %s %s; it must be %s", p->name, diag_quote(oc->c, t->name), tensor_type_text(oc->c, t), p->type);
+      return op_error(oc, E0404, NULL, "input '%s' is %s %s; it must be %s", p->name, diag_quote(oc->c, t->name),
+                      tensor_type_text(oc->c, t), p->type);
     const Tensor **same = p->var ? &first[(int)p->var] : NULL;
     if (same && *same && (*same)->dtype != t->dtype)
       return op_error(oc, E0404, NULL, "%s %s and %s %s must have the same type", diag_quote(oc->c, (*same)->name),
                       tensor_type_text(oc->c, *same), diag_quote(oc->c, t->name), tensor_type_text(oc->c, t));
     if (same && !*same) *same = t;
   }
-  if (n->nin < n->op->nin_min) return op_error(oc, E0403, NULL, "%d inputs; there must be at least %d", n->nin, n->op->nin_min);
+  if (n->nin < n->op->nin_min)
+    return op_error(oc, E0403, NULL, "%d inputs; there must be at least %d", n->nin, n->op->nin_min);
   return true;
 }
 
@@ -206,7 +211,8 @@ static bool check_attrs(OpCtx *oc) {
     const Attr *a = &n->attrs[i];
     if (a->kind == ATTR_NONE && row->required) return op_error(oc, E0402, NULL, "attribute '%s' is missing", row->name);
     if (row->choices && a->kind == ATTR_STRING && !row_choice(row->choices, a->s))
-      return op_error(oc, E0412, ctx_printf(oc->c, "it can be %s", row->choices), "attribute %s is '%s'", row->name, diag_quote(oc->c, a->s));
+      return op_error(oc, E0412, ctx_printf(oc->c, "it can be %s", row->choices), "attribute %s is '%s'", row->name,
+                      diag_quote(oc->c, a->s));
   }
   return true;
 }

@@ -25,7 +25,8 @@ const char *op_inputs_text(OpCtx *oc) {
   Str s = str_new(oc->c);
   const Node *n = oc->node;
   for (int i = 0; i < n->nin; i++)
-    if (n->in[i]) str_add(&s, "%s%s %s", i ? ", " : "", diag_quote(oc->c, n->in[i]->name), tensor_type_text(oc->c, n->in[i]));
+    if (n->in[i])
+      str_add(&s, "%s%s %s", i ? ", " : "", diag_quote(oc->c, n->in[i]->name), tensor_type_text(oc->c, n->in[i]));
   return s.s ? s.s : "";
 }
 
@@ -65,8 +66,11 @@ bool op_wants(const Node *n, int i) { return i < n->nout && n->out[i]; }
 bool op_rank(OpCtx *oc, int input, int lo, int hi) {
   const Tensor *t = oc->node->in[input];
   if (t->rank >= lo && (hi < 0 || t->rank <= hi)) return true;
-  const char *want = hi < 0 ? ctx_printf(oc->c, "at least %d", lo) : lo == hi ? ctx_printf(oc->c, "%d", lo) : ctx_printf(oc->c, "%d to %d", lo, hi);
-  return op_error(oc, E0411, NULL, "%s %s has rank %d; it must be %s", diag_quote(oc->c, t->name), tensor_type_text(oc->c, t), t->rank, want);
+  const char *want = hi < 0     ? ctx_printf(oc->c, "at least %d", lo)
+                     : lo == hi ? ctx_printf(oc->c, "%d", lo)
+                                : ctx_printf(oc->c, "%d to %d", lo, hi);
+  return op_error(oc, E0411, NULL, "%s %s has rank %d; it must be %s", diag_quote(oc->c, t->name),
+                  tensor_type_text(oc->c, t), t->rank, want);
 }
 
 void op_out(OpCtx *oc, int i, DType t, int rank, Expr *const *shape) {
@@ -92,7 +96,8 @@ bool op_like(OpCtx *oc, int out, int input) {
 
 bool op_axis(OpCtx *oc, int64_t axis, int rank, int *out) {
   int64_t a = axis < 0 ? axis + rank : axis;
-  if (a < 0 || a >= rank) return op_error(oc, E0412, NULL, "axis %lld is outside [%d, %d)", (long long)axis, -rank, rank);
+  if (a < 0 || a >= rank)
+    return op_error(oc, E0412, NULL, "axis %lld is outside [%d, %d)", (long long)axis, -rank, rank);
   *out = (int)a;
   return true;
 }
@@ -114,7 +119,8 @@ bool op_input_axes(OpCtx *oc, int input, int rank, bool *mask, int *n) {
   memset(mask, 0, sizeof *mask * MAX_RANK);
   if (!op_has_input(oc->node, input)) return true;
   if (!op_known_ints(oc, input, axes, MAX_RANK, n))
-    return op_error(oc, E0413, NULL, "the axes in input '%s' are not known before the model runs", diag_quote(oc->c, oc->node->in[input]->name));
+    return op_error(oc, E0413, NULL, "the axes in input '%s' are not known before the model runs",
+                    diag_quote(oc->c, oc->node->in[input]->name));
   return op_axes_mask(oc, axes, *n, rank, mask);
 }
 
@@ -122,7 +128,8 @@ bool op_input_axes(OpCtx *oc, int input, int rank, bool *mask, int *n) {
 
 /* Sizes do not overflow, so narrowing one and widening it again gives the same. */
 static Expr *as_index(Ctx *c, Expr *e) {
-  if (e->op == EX_CAST && dtype_is_int((DType)e->dtype) && dtype_is_int((DType)e->a[0]->dtype)) return as_index(c, e->a[0]);
+  if (e->op == EX_CAST && dtype_is_int((DType)e->dtype) && dtype_is_int((DType)e->a[0]->dtype))
+    return as_index(c, e->a[0]);
   return ex_cast(c, DT_I64, e);
 }
 
@@ -162,7 +169,8 @@ bool op_known_exprs(OpCtx *oc, int input, Expr ***v, int *n) {
   const Tensor *t = oc->node->in[input];
   if (!op_elements(oc, input, 1 << 16, v, n))
     return op_error(oc, E0413, "the shape depends on data; --shape or constant inputs may settle it",
-                    "input '%s' (%s) must be known before the model runs", diag_quote(oc->c, t->name), tensor_type_text(oc->c, t));
+                    "input '%s' (%s) must be known before the model runs", diag_quote(oc->c, t->name),
+                    tensor_type_text(oc->c, t));
   for (int i = 0; i < *n; i++) (*v)[i] = as_index(oc->c, (*v)[i]);
   return true;
 }
@@ -181,7 +189,9 @@ Expr *op_product(Ctx *c, Expr *const *dims, int n) {
   return p;
 }
 
-static bool is_one(Ctx *c, Expr *e) { return ex_equals_int(e, 1) || (!ex_is_const(e) && expr_proves(c, ex_eq(c, e, ex_int(c, 1)))); }
+static bool is_one(Ctx *c, Expr *e) {
+  return ex_equals_int(e, 1) || (!ex_is_const(e) && expr_proves(c, ex_eq(c, e, ex_int(c, 1))));
+}
 
 /* ---- assumptions: what must hold of the model's dimensions for the graph to make sense; every run checks it ---- */
 
@@ -223,7 +233,8 @@ Expr *op_meet(OpCtx *oc, Expr *a, Expr *b) {
 
 bool op_not_empty(OpCtx *oc, Expr *dim, Expr *reads) {
   Expr *some = ex_or(oc->c, ex_le(oc->c, ex_int(oc->c, 1), dim), ex_eq(oc->c, reads, ex_int(oc->c, 0)));
-  if (ex_is_const(some) && !some->u.i) return op_error(oc, E0411, NULL, "%s: elements of an empty dimension are asked for", op_inputs_text(oc));
+  if (ex_is_const(some) && !some->u.i)
+    return op_error(oc, E0411, NULL, "%s: elements of an empty dimension are asked for", op_inputs_text(oc));
   op_assume(oc, some);
   return true;
 }
@@ -241,23 +252,13 @@ bool op_broadcast(OpCtx *oc, Expr *const *a, int ra, Expr *const *b, int rb, Exp
     Expr *x = i <= ra ? a[ra - i] : NULL, *y = i <= rb ? b[rb - i] : NULL;
     r[n - i] = !x ? y : !y ? x : broadcast_dim(oc, x, y);
     if (!r[n - i])
-      return op_error(oc, E0411, NULL, "%s: shapes %s and %s do not broadcast: dimensions %s and %s differ", op_inputs_text(oc),
-                      op_shape_text(oc->c, a, ra), op_shape_text(oc->c, b, rb), expr_text(oc->c, x), expr_text(oc->c, y));
+      return op_error(oc, E0411, NULL, "%s: shapes %s and %s do not broadcast: dimensions %s and %s differ",
+                      op_inputs_text(oc), op_shape_text(oc->c, a, ra), op_shape_text(oc->c, b, rb), expr_text(oc->c, x),
+                      expr_text(oc->c, y));
   }
   if (n) memmove(out, r, sizeof *r * (size_t)n);
   *rank = n;
   return true;
-}
-
-Sym *op_data_dim(OpCtx *oc, Tensor *out, int d, const char *name) {
-  if (out->rank > d && out->shape[d]->op == EX_SYM && out->shape[d]->u.sym->kind == SYM_DIM) {
-    bool ours = true;              /* made by an earlier inference: no dimension of the model or of an input */
-    const Graph *top = oc->node->graph;
-    while (top->parent) top = top->parent;
-    for (int i = 0; i < top->dims.n; i++) ours &= top->dims.v[i] != out->shape[d]->u.sym;
-    if (ours) return out->shape[d]->u.sym;
-  }
-  return sym_new(oc->c, SYM_DIM, name, 0, ((int64_t)1 << 40) - 1);
 }
 
 /* ---- stages ---- */
@@ -301,7 +302,8 @@ Expr *op_in(OpCtx *oc, int input, Expr *const *index) {
 bool op_one(OpCtx *oc, int input) {
   if (!op_has_input(oc->node, input)) return true;
   if (op_meet(oc, tensor_elements(oc->c, oc->node->in[input]), ex_int(oc->c, 1))) return true;
-  return op_error(oc, E0411, NULL, "%s: input '%s' must have one element", op_inputs_text(oc), oc->node->op->in[input].name);
+  return op_error(oc, E0411, NULL, "%s: input '%s' must have one element", op_inputs_text(oc),
+                  oc->node->op->in[input].name);
 }
 
 Expr *op_scalar(OpCtx *oc, int input) {
@@ -345,7 +347,6 @@ Expr *op_index_of_data(OpCtx *oc, Expr *index, Expr *extent) {
 
 /* ---- types ---- */
 
-Expr *op_float(OpCtx *oc, DType t, double v) { return ex_const(oc->c, t, v); }
 DType op_acc_type(const OpCtx *oc, int input) { return dtype_info[oc->node->in[input]->dtype].acc; }
 Expr *op_acc(OpCtx *oc, Expr *x) { return ex_cast(oc->c, dtype_info[x->dtype].acc, x); }
 

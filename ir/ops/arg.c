@@ -79,12 +79,14 @@ static bool top_axis(OpCtx *oc, int *axis, Expr **k) {
   const Tensor *x = oc->node->in[0];
   Expr **v;
   int n;
-  OP_BAIL(op_rank(oc, 0, 1, -1) && op_axis(oc, op_attr_i(oc->node, "axis"), x->rank, axis) && op_known_exprs(oc, 1, &v, &n));
+  OP_BAIL(op_rank(oc, 0, 1, -1) && op_axis(oc, op_attr_i(oc->node, "axis"), x->rank, axis) &&
+          op_known_exprs(oc, 1, &v, &n));
   if (n != 1) return op_error(oc, E0411, NULL, "%s: k has %d elements", op_inputs_text(oc), n);
   *k = v[0];
   Expr *fits = ex_and(oc->c, ex_le(oc->c, ex_int(oc->c, 0), *k), ex_le(oc->c, *k, x->shape[*axis]));
   if (ex_is_const(fits) && !fits->u.i)
-    return op_error(oc, E0412, NULL, "%s: the first %s of %s", op_inputs_text(oc), expr_text(oc->c, *k), expr_text(oc->c, x->shape[*axis]));
+    return op_error(oc, E0412, NULL, "%s: the first %s of %s", op_inputs_text(oc), expr_text(oc->c, *k),
+                    expr_text(oc->c, x->shape[*axis]));
   op_assume(oc, fits);
   return true;
 }
@@ -125,7 +127,8 @@ void compute_top_k(OpCtx *oc) {
   top_axis(oc, &axis, &k);
   memcpy(shape, x->shape, sizeof *shape * (size_t)x->rank);
   shape[axis] = k;
-  Tensor *ranks = top_ranks(oc, axis), *place = op_wants(n, 1) ? n->out[1] : op_temp(oc, "place", DT_I64, x->rank, shape);
+  Tensor *ranks = top_ranks(oc, axis),
+         *place = op_wants(n, 1) ? n->out[1] : op_temp(oc, "place", DT_I64, x->rank, shape);
   Stage *st = op_stage(oc, place);
   op_axes_exprs(st, at);
   Expr *want = at[axis];

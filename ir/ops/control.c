@@ -18,14 +18,17 @@ static void set_type(Ctx *c, Tensor *t, DType type, int rank, Expr *const *shape
 }
 
 static bool counts_fit(OpCtx *oc, const Graph *g, int nin, int nout) {
-  if (g->inputs.n != nin) return op_error(oc, E0403, NULL, "its graph '%s' has %d inputs, not %d", g->name, g->inputs.n, nin);
-  if (g->outputs.n != nout) return op_error(oc, E0403, NULL, "its graph '%s' has %d outputs, not %d", g->name, g->outputs.n, nout);
+  if (g->inputs.n != nin)
+    return op_error(oc, E0403, NULL, "its graph '%s' has %d inputs, not %d", g->name, g->inputs.n, nin);
+  if (g->outputs.n != nout)
+    return op_error(oc, E0403, NULL, "its graph '%s' has %d outputs, not %d", g->name, g->outputs.n, nout);
   return true;
 }
 
 /* A dimension that data decides: the symbol that an earlier inference put there, or a new one. */
 static Expr *open_dim(OpCtx *oc, const Tensor *t, int d, const Expr *not_this, const Expr *nor_this) {
-  if (t && t->rank > d && t->shape[d]->op == EX_SYM && t->shape[d] != not_this && t->shape[d] != nor_this) return t->shape[d];
+  if (t && t->rank > d && t->shape[d]->op == EX_SYM && t->shape[d] != not_this && t->shape[d] != nor_this)
+    return t->shape[d];
   const char *name = ctx_printf(oc->c, "%s.d%d", t ? t->name : oc->node->op->name, d);
   return sym_new(oc->c, SYM_DIM, name, 0, ((int64_t)1 << 40) - 1)->self;
 }
@@ -35,10 +38,13 @@ static Expr *open_dim(OpCtx *oc, const Tensor *t, int d, const Expr *not_this, c
 static bool unify_branches(OpCtx *oc, int i, const Tensor *a, const Tensor *b) {
   Expr *shape[MAX_RANK];
   if (a->dtype != b->dtype || a->rank != b->rank)
-    return op_error(oc, a->dtype != b->dtype ? E0404 : E0413, "make the condition a constant", "output %d is %s in one branch and %s in the other", i,
-                    tensor_type_text(oc->c, a), tensor_type_text(oc->c, b));
+    return op_error(oc, a->dtype != b->dtype ? E0404 : E0413, "make the condition a constant",
+                    "output %d is %s in one branch and %s in the other", i, tensor_type_text(oc->c, a),
+                    tensor_type_text(oc->c, b));
   for (int d = 0; d < a->rank; d++)
-    shape[d] = op_same_dim(oc->c, a->shape[d], b->shape[d]) ? a->shape[d] : open_dim(oc, oc->node->out[i], d, a->shape[d], b->shape[d]);
+    shape[d] = op_same_dim(oc->c, a->shape[d], b->shape[d])
+                   ? a->shape[d]
+                   : open_dim(oc, oc->node->out[i], d, a->shape[d], b->shape[d]);
   op_out(oc, i, a->dtype, a->rank, shape);
   return true;
 }
@@ -124,10 +130,11 @@ static bool states_fit(OpCtx *oc, const Graph *g, int from_in, int from_out, int
   for (int i = 0; i < n; i++) {
     const Tensor *in = g->inputs.v[from_in + i], *out = g->outputs.v[from_out + i];
     bool same = in->dtype == out->dtype && in->rank == out->rank;
-    for (int d = 0; d < in->rank && same; d++) same = !ex_is_const(in->shape[d]) || !ex_is_const(out->shape[d]) || in->shape[d] == out->shape[d];
+    for (int d = 0; d < in->rank && same; d++)
+      same = !ex_is_const(in->shape[d]) || !ex_is_const(out->shape[d]) || in->shape[d] == out->shape[d];
     if (!same)
-      return op_error(oc, E0411, NULL, "the state '%s' is %s before an iteration and %s after it", diag_quote(oc->c, in->name), tensor_type_text(oc->c, in),
-                      tensor_type_text(oc->c, out));
+      return op_error(oc, E0411, NULL, "the state '%s' is %s before an iteration and %s after it",
+                      diag_quote(oc->c, in->name), tensor_type_text(oc->c, in), tensor_type_text(oc->c, out));
   }
   return true;
 }
@@ -138,10 +145,12 @@ static bool scan_inputs(OpCtx *oc, Graph *g, int nstate, int nscan, Expr **trips
     const Tensor *x = oc->node->in[nstate + i];
     Expr *shape[MAX_RANK];
     int axis, rank = 0;
-    OP_BAIL(op_rank(oc, nstate + i, 1, -1) && op_axis(oc, op_attr_at(oc->node, "scan_input_axes", i, 0), x->rank, &axis));
+    OP_BAIL(op_rank(oc, nstate + i, 1, -1) &&
+            op_axis(oc, op_attr_at(oc->node, "scan_input_axes", i, 0), x->rank, &axis));
     Expr *n = x->shape[axis];
     if (*trips && ex_is_const(*trips) && ex_is_const(n) && *trips != n)
-      return op_error(oc, E0411, NULL, "%s: scans over %s and %s elements", op_inputs_text(oc), expr_text(oc->c, *trips), expr_text(oc->c, n));
+      return op_error(oc, E0411, NULL, "%s: scans over %s and %s elements", op_inputs_text(oc),
+                      expr_text(oc->c, *trips), expr_text(oc->c, n));
     if (!*trips || ex_is_const(n)) *trips = n;
     for (int d = 0; d < x->rank; d++)
       if (d != axis) shape[rank++] = x->shape[d];
@@ -153,7 +162,8 @@ static bool scan_inputs(OpCtx *oc, Graph *g, int nstate, int nscan, Expr **trips
 static bool stacked_output(OpCtx *oc, int i, const Tensor *item, int64_t axis, Expr *trips) {
   Expr *shape[MAX_RANK + 1];
   int at;
-  if (item->rank == MAX_RANK) return op_error(oc, E0602, NULL, "a result of rank %d; the most is %d", MAX_RANK + 1, MAX_RANK);
+  if (item->rank == MAX_RANK)
+    return op_error(oc, E0602, NULL, "a result of rank %d; the most is %d", MAX_RANK + 1, MAX_RANK);
   OP_BAIL(op_axis(oc, axis, item->rank + 1, &at));
   for (int d = 0; d <= item->rank; d++) shape[d] = d == at ? trips : item->shape[d - (d > at)];
   op_out(oc, i, item->dtype, item->rank + 1, shape);
@@ -165,7 +175,8 @@ bool shape_scan(OpCtx *oc) {
   Graph *g = body_of(n, "body");
   int64_t nscan = op_attr_i(n, "num_scan_inputs");
   Expr *trips = NULL;
-  if (nscan < 1 || nscan > n->nin) return op_error(oc, E0412, NULL, "num_scan_inputs is %lld of %d inputs", (long long)nscan, n->nin);
+  if (nscan < 1 || nscan > n->nin)
+    return op_error(oc, E0412, NULL, "num_scan_inputs is %lld of %d inputs", (long long)nscan, n->nin);
   int nstate = n->nin - (int)nscan, nout = n->nout - nstate;
   if (nout < 0) return op_error(oc, E0403, NULL, "%d outputs for %d states", n->nout, nstate);
   OP_BAIL(counts_fit(oc, g, n->nin, n->nout));
@@ -201,7 +212,9 @@ static bool open_states(OpCtx *oc, Graph *g, int n) {
   for (int i = 0; i < n; i++) {
     Tensor *in = g->inputs.v[2 + i], *out = g->outputs.v[1 + i];
     for (int d = 0; d < in->rank && in->rank == out->rank; d++) {
-      if (in->shape[d] == out->shape[d] || (in->shape[d]->op == EX_SYM && in->shape[d] != oc->node->in[2 + i]->shape[d])) continue;
+      if (in->shape[d] == out->shape[d] ||
+          (in->shape[d]->op == EX_SYM && in->shape[d] != oc->node->in[2 + i]->shape[d]))
+        continue;
       in->shape[d] = open_dim(oc, NULL, d, NULL, NULL);
       changed = true;
     }
@@ -215,7 +228,8 @@ static void start_states(OpCtx *oc, Graph *g, int n) {
     Tensor *in = g->inputs.v[2 + i], *from = oc->node->in[2 + i], *out = g->outputs.v[1 + i];
     Expr *shape[MAX_RANK];
     for (int d = 0; d < from->rank; d++) {
-      bool open = in->rank == from->rank && in->dtype != DT_NONE && in->shape[d]->op == EX_SYM && in->shape[d] != from->shape[d] && out->rank == in->rank;
+      bool open = in->rank == from->rank && in->dtype != DT_NONE && in->shape[d]->op == EX_SYM &&
+                  in->shape[d] != from->shape[d] && out->rank == in->rank;
       shape[d] = open ? in->shape[d] : from->shape[d];
     }
     set_type(oc->c, in, from->dtype, from->rank, shape);
@@ -247,11 +261,13 @@ bool shape_loop(OpCtx *oc) {
   start_states(oc, g, carried);
   do OP_BAIL(infer_graph(c, g)); while (open_states(oc, g, carried));
   OP_BAIL(states_fit(oc, g, 2, 1, carried));
-  for (int i = 0; i < carried; i++) op_out(oc, i, g->inputs.v[2 + i]->dtype, g->inputs.v[2 + i]->rank, g->inputs.v[2 + i]->shape);
+  for (int i = 0; i < carried; i++)
+    op_out(oc, i, g->inputs.v[2 + i]->dtype, g->inputs.v[2 + i]->rank, g->inputs.v[2 + i]->shape);
   bool counted = loop_trips(oc, g, &trips);
   for (int i = 0; i < scans; i++) {
     const Tensor *item = g->outputs.v[1 + carried + i];
-    OP_BAIL(stacked_output(oc, carried + i, item, 0, counted ? trips : open_dim(oc, n->out[carried + i], 0, NULL, NULL)));
+    OP_BAIL(
+        stacked_output(oc, carried + i, item, 0, counted ? trips : open_dim(oc, n->out[carried + i], 0, NULL, NULL)));
   }
   return true;
 }

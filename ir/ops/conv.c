@@ -5,7 +5,9 @@
  *                the division has no remainder and lands inside */
 #include "window.h"
 
-static bool divides(OpCtx *oc, int64_t g, Expr *e) { return op_meet(oc, ex_mod(oc->c, e, ex_int(oc->c, g)), ex_int(oc->c, 0)); }
+static bool divides(OpCtx *oc, int64_t g, Expr *e) {
+  return op_meet(oc, ex_mod(oc->c, e, ex_int(oc->c, g)), ex_int(oc->c, 0));
+}
 
 /* What both have in common: ranks, groups, kernel_shape, bias. */
 static bool conv_check(OpCtx *oc, Window *w) {
@@ -17,14 +19,17 @@ static bool conv_check(OpCtx *oc, Window *w) {
   w->n = x->rank - 2;
   if (g < 1 || g > INT32_MAX) return op_error(oc, E0412, NULL, "group is %lld", (long long)g);
   if (!divides(oc, g, x->shape[1]) || !divides(oc, g, f->shape[0]))
-    return op_error(oc, E0411, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc), (long long)g);
+    return op_error(oc, E0411, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc),
+                    (long long)g);
   int len = op_attr_len(n, "kernel_shape");
-  if (len >= 0 && len != w->n) return op_error(oc, E0412, NULL, "%s: kernel_shape has %d values for %d dimensions", op_inputs_text(oc), len, w->n);
+  if (len >= 0 && len != w->n)
+    return op_error(oc, E0412, NULL, "%s: kernel_shape has %d values for %d dimensions", op_inputs_text(oc), len, w->n);
   for (int i = 0; i < w->n; i++) {
     w->in[i] = x->shape[2 + i];
     w->kernel[i] = f->shape[2 + i];
     if (len >= 0 && !op_meet(oc, ex_int(oc->c, op_attr_at(n, "kernel_shape", i, 1)), w->kernel[i]))
-      return op_error(oc, E0411, NULL, "%s: kernel_shape %lld is not that of the weights", op_inputs_text(oc), (long long)op_attr_at(n, "kernel_shape", i, 1));
+      return op_error(oc, E0411, NULL, "%s: kernel_shape %lld is not that of the weights", op_inputs_text(oc),
+                      (long long)op_attr_at(n, "kernel_shape", i, 1));
   }
   return window_attrs(oc, w, op_attr_is(n, "auto_pad", "NOTSET"));
 }
@@ -35,9 +40,11 @@ static bool conv_window(OpCtx *oc, Window *w) {
   OP_BAIL(conv_check(oc, w));
   Expr *channels = ex_mul(oc->c, f->shape[1], ex_int(oc->c, op_attr_i(n, "group")));
   if (!op_meet(oc, x->shape[1], channels))
-    return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc), expr_text(oc->c, x->shape[1]), expr_text(oc->c, channels));
+    return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc),
+                    expr_text(oc->c, x->shape[1]), expr_text(oc->c, channels));
   if (b && !op_meet(oc, b->shape[0], f->shape[0]))
-    return op_error(oc, E0411, NULL, "%s: %s biases for %s channels", op_inputs_text(oc), expr_text(oc->c, b->shape[0]), expr_text(oc->c, f->shape[0]));
+    return op_error(oc, E0411, NULL, "%s: %s biases for %s channels", op_inputs_text(oc), expr_text(oc->c, b->shape[0]),
+                    expr_text(oc->c, f->shape[0]));
   return window_make(oc, w, false);
 }
 
@@ -89,7 +96,8 @@ void compute_conv(OpCtx *oc) {
     at[2 + i] = window_place(c, &w, i, o[2 + i], axes[1 + i]->self);
     fat[2 + i] = axes[1 + i]->self;
   }
-  Expr *v = op_acc(oc, op_in_pad(oc, 0, at, ex_const_i(c, x->dtype, 0))), *product = ex_mul(c, v, op_acc(oc, op_in(oc, 1, fat)));
+  Expr *v = op_acc(oc, op_in_pad(oc, 0, at, ex_const_i(c, x->dtype, 0))),
+       *product = ex_mul(c, v, op_acc(oc, op_in(oc, 1, fat)));
   op_done(oc, st, with_bias(oc, ex_reduce(c, RED_SUM, product, axes, naxes), o[1]));
 }
 
@@ -118,21 +126,25 @@ static bool transpose_window(OpCtx *oc, Window *w) {
   const Node *n = oc->node;
   int len = op_attr_len(n, "output_padding"), sizes = op_attr_len(n, "output_shape");
   OP_BAIL(conv_check(oc, w));
-  if (len >= 0 && len != w->n) return op_error(oc, E0412, NULL, "output_padding has %d values for %d dimensions", len, w->n);
-  if (sizes >= 0 && sizes != w->n) return op_error(oc, E0412, NULL, "output_shape has %d values for %d dimensions", sizes, w->n);
+  if (len >= 0 && len != w->n)
+    return op_error(oc, E0412, NULL, "output_padding has %d values for %d dimensions", len, w->n);
+  if (sizes >= 0 && sizes != w->n)
+    return op_error(oc, E0412, NULL, "output_shape has %d values for %d dimensions", sizes, w->n);
   if (!op_meet(oc, n->in[0]->shape[1], n->in[1]->shape[0]))
-    return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc), expr_text(oc->c, n->in[0]->shape[1]),
-                    expr_text(oc->c, n->in[1]->shape[0]));
+    return op_error(oc, E0411, NULL, "%s: %s input channels, the weights take %s", op_inputs_text(oc),
+                    expr_text(oc->c, n->in[0]->shape[1]), expr_text(oc->c, n->in[1]->shape[0]));
   for (int i = 0; i < w->n; i++) {
     transpose_dim(oc, w, i);
-    if (expr_range(oc->c, w->out[i]).max < 1) return op_error(oc, E0411, NULL, "%s: the padding leaves nothing of dimension %d", op_inputs_text(oc), 2 + i);
+    if (expr_range(oc->c, w->out[i]).max < 1)
+      return op_error(oc, E0411, NULL, "%s: the padding leaves nothing of dimension %d", op_inputs_text(oc), 2 + i);
   }
   return true;
 }
 
 bool shape_conv_transpose(OpCtx *oc) {
   Window w;
-  return transpose_window(oc, &w) && conv_out(oc, &w, ex_mul(oc->c, oc->node->in[1]->shape[1], ex_int(oc->c, op_attr_i(oc->node, "group"))));
+  return transpose_window(oc, &w) &&
+         conv_out(oc, &w, ex_mul(oc->c, oc->node->in[1]->shape[1], ex_int(oc->c, op_attr_i(oc->node, "group"))));
 }
 
 void compute_conv_transpose(OpCtx *oc) {

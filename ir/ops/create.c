@@ -29,7 +29,8 @@ void compute_shape(OpCtx *oc) {
   shape_range(oc->node, &from, &to);
   Stage *st = op_stage(oc, oc->node->out[0]);
   Expr *e = ex_int(c, 0);
-  for (int d = to - 1; d >= from; d--) e = d == to - 1 ? x->shape[d] : ex_select(c, ex_eq(c, st->axes[0]->self, ex_int(c, d - from)), x->shape[d], e);
+  for (int d = to - 1; d >= from; d--)
+    e = d == to - 1 ? x->shape[d] : ex_select(c, ex_eq(c, st->axes[0]->self, ex_int(c, d - from)), x->shape[d], e);
   st->body = e;
 }
 
@@ -49,7 +50,8 @@ bool shape_constant_of_shape(OpCtx *oc) {
   OP_BAIL(op_known_exprs(oc, 0, &dims, &n));
   if (n > MAX_RANK) return op_error(oc, E0602, NULL, "%d dimensions; the most is %d", n, MAX_RANK);
   for (int i = 0; i < n; i++)
-    if (expr_range(oc->c, dims[i]).max < 0) return op_error(oc, E0412, NULL, "dimension %d is %s", i, expr_text(oc->c, dims[i]));
+    if (expr_range(oc->c, dims[i]).max < 0)
+      return op_error(oc, E0412, NULL, "dimension %d is %s", i, expr_text(oc->c, dims[i]));
   if (value && (!value->data || !ex_equals_int(tensor_elements(oc->c, value), 1)))
     return op_error(oc, E0412, NULL, "value must have one element, it is %s", tensor_type_text(oc->c, value));
   op_out(oc, 0, value ? value->dtype : DT_F32, n, dims);
@@ -88,7 +90,8 @@ static bool range_parts(OpCtx *oc, Expr *part[3]) {
     Expr **v;
     int n;
     if (!op_elements(oc, i, 1, &v, &n) || n != 1)
-      return op_error(oc, E0413, NULL, "input '%s' must be one number that is known before the model runs", oc->node->op->in[i].name);
+      return op_error(oc, E0413, NULL, "input '%s' must be one number that is known before the model runs",
+                      oc->node->op->in[i].name);
     part[i] = v[0];
   }
   return true;
@@ -97,11 +100,13 @@ static bool range_parts(OpCtx *oc, Expr *part[3]) {
 static bool float_count(OpCtx *oc, Expr *const part[3], int64_t *n) {
   double v[3];
   for (int i = 0; i < 3; i++) {
-    if (!ex_is_const(part[i])) return op_error(oc, E0413, NULL, "the number of elements is not known before the model runs");
+    if (!ex_is_const(part[i]))
+      return op_error(oc, E0413, NULL, "the number of elements is not known before the model runs");
     v[i] = part[i]->u.f;
   }
   double count = v[2] == 0 ? -1 : ceil((v[1] - v[0]) / v[2]);
-  if (v[2] == 0 || !(count < 1e15)) return op_error(oc, E0412, NULL, "a range from %g to %g in steps of %g", v[0], v[1], v[2]);
+  if (v[2] == 0 || !(count < 1e15))
+    return op_error(oc, E0412, NULL, "a range from %g to %g in steps of %g", v[0], v[1], v[2]);
   *n = count < 0 ? 0 : (int64_t)count;
   return true;
 }

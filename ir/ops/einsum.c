@@ -13,7 +13,8 @@ typedef struct {
 } Einsum;
 
 static bool bad(Einsum *e) {
-  return op_error(e->oc, E0412, NULL, "equation '%s' does not fit %s", diag_quote(e->oc->c, op_attr_s(e->oc->node, "equation")), op_inputs_text(e->oc));
+  return op_error(e->oc, E0412, NULL, "equation '%s' does not fit %s",
+                  diag_quote(e->oc->c, op_attr_s(e->oc->node, "equation")), op_inputs_text(e->oc));
 }
 
 static bool add_letter(Einsum *e, int term, int letter) {
@@ -92,7 +93,8 @@ static bool einsum_extents(Einsum *e) {
 static bool einsum_read(OpCtx *oc, Einsum *e) {
   const char *s = op_attr_s(oc->node, "equation");
   *e = (Einsum){ .oc = oc, .nterms = oc->node->nin };
-  if (e->nterms > COUNT(e->term) - 1) return op_error(oc, E0602, NULL, "%d operands; the most is %d", e->nterms, COUNT(e->term) - 1);
+  if (e->nterms > COUNT(e->term) - 1)
+    return op_error(oc, E0602, NULL, "%d operands; the most is %d", e->nterms, COUNT(e->term) - 1);
   OP_BAIL(read_operands(e, &s) && einsum_extents(e));
   if (strncmp(s, "->", 2)) return *s ? bad(e) : implied_result(e);
   s += 2;
@@ -131,7 +133,8 @@ void compute_einsum(OpCtx *oc) {
     at[l] = axes[naxes++]->self;
   }
   for (int t = 0; t < e.nterms; t++) {
-    for (int i = 0; i < e.n[t]; i++) index[i] = ex_equals_int(oc->node->in[t]->shape[i], 1) ? ex_int(c, 0) : at[e.term[t][i]];
+    for (int i = 0; i < e.n[t]; i++)
+      index[i] = ex_equals_int(oc->node->in[t]->shape[i], 1) ? ex_int(c, 0) : at[e.term[t][i]];
     Expr *x = op_acc(oc, op_in(oc, t, index));
     product = product ? ex_mul(c, product, x) : x;
   }

@@ -46,7 +46,8 @@ bool shape_gather_elements(OpCtx *oc) {
   OP_BAIL(elements_axis(oc, &axis));
   for (int d = 0; d < x->rank; d++) {          /* an index tensor may be smaller than x, not larger */
     Expr *fits = ex_le(oc->c, index->shape[d], x->shape[d]);
-    if (d != axis && ex_is_const(fits) && !fits->u.i) return op_error(oc, E0411, NULL, "%s: dimension %d of the indices is larger", op_inputs_text(oc), d);
+    if (d != axis && ex_is_const(fits) && !fits->u.i)
+      return op_error(oc, E0411, NULL, "%s: dimension %d of the indices is larger", op_inputs_text(oc), d);
     if (d != axis) op_assume(oc, fits);
   }
   op_out(oc, 0, x->dtype, index->rank, index->shape);
@@ -86,7 +87,8 @@ bool shape_gather_nd(OpCtx *oc) {
   for (int i = 0; i < index->rank - 1; i++) shape[rank++] = index->shape[i];
   for (int d = batch + m; d < x->rank; d++) shape[rank++] = x->shape[d];
   for (int d = 0; d < batch; d++)
-    if (!op_meet(oc, x->shape[d], index->shape[d])) return op_error(oc, E0411, NULL, "%s: batch dimensions %d differ", op_inputs_text(oc), d);
+    if (!op_meet(oc, x->shape[d], index->shape[d]))
+      return op_error(oc, E0411, NULL, "%s: batch dimensions %d differ", op_inputs_text(oc), d);
   op_out(oc, 0, x->dtype, rank, shape);
   return op_not_empty(oc, op_product(oc->c, x->shape + batch, m), op_product(oc->c, shape, rank));
 }
@@ -114,7 +116,8 @@ Expr *index_gather_nd(OpCtx *oc, Sym *const *axes) {
 typedef struct { Sym *p; Expr *n, *hit; Expr *update; } Updates;
 
 static int reduction_of(const Node *n) {
-  static const struct { const char *name; Combiner how; } names[] = { { "add", RED_SUM }, { "mul", RED_PROD }, { "max", RED_MAX }, { "min", RED_MIN } };
+  static const struct { const char *name; Combiner how; } names[] = {
+    { "add", RED_SUM }, { "mul", RED_PROD }, { "max", RED_MAX }, { "min", RED_MIN } };
   for (int i = 0; i < COUNT(names); i++)
     if (op_attr_is(n, "reduction", names[i].name)) return names[i].how;
   return -1;
@@ -123,10 +126,12 @@ static int reduction_of(const Node *n) {
 static bool reduction_fits(OpCtx *oc) {
   const Tensor *x = oc->node->in[0];
   int how = reduction_of(oc->node);
-  return x->dtype != DT_BOOL || (how != RED_SUM && how != RED_PROD) || op_error(oc, E0404, NULL, "%s: bool has no sums and products", op_inputs_text(oc));
+  return x->dtype != DT_BOOL || (how != RED_SUM && how != RED_PROD) ||
+         op_error(oc, E0404, NULL, "%s: bool has no sums and products", op_inputs_text(oc));
 }
 
-typedef Updates (*UpdatesAt)(OpCtx *oc, Expr *const *at, Expr *number);     /* number: of the update; NULL = a new reduction axis */
+typedef Updates (*UpdatesAt)(OpCtx *oc, Expr *const *at,
+                             Expr *number); /* number: of the update; NULL = a new reduction axis */
 
 /* The stage that finds the last update of each element of `shape` (the leading dimensions that updates address), -1 if none. */
 static Tensor *last_update(OpCtx *oc, UpdatesAt updates_at, int rank) {
@@ -183,11 +188,13 @@ static Updates nd_updates(OpCtx *oc, Expr *const *at, Expr *number) {
 bool shape_scatter_nd(OpCtx *oc) {
   const Tensor *x = oc->node->in[0], *index = oc->node->in[1], *updates = oc->node->in[2];
   int m;
-  OP_BAIL(reduction_fits(oc) && nd_width(oc, 0, &m) && op_rank(oc, 2, index->rank - 1 + x->rank - m, index->rank - 1 + x->rank - m));
+  OP_BAIL(reduction_fits(oc) && nd_width(oc, 0, &m) &&
+          op_rank(oc, 2, index->rank - 1 + x->rank - m, index->rank - 1 + x->rank - m));
   for (int d = 0; d < updates->rank; d++) {
     Expr *want = d < index->rank - 1 ? index->shape[d] : x->shape[d - (index->rank - 1) + m];
     if (!op_meet(oc, want, updates->shape[d]))
-      return op_error(oc, E0411, NULL, "%s: dimension %d of the updates is not %s", op_inputs_text(oc), d, expr_text(oc->c, want));
+      return op_error(oc, E0411, NULL, "%s: dimension %d of the updates is not %s", op_inputs_text(oc), d,
+                      expr_text(oc->c, want));
   }
   return op_like(oc, 0, 0);
 }
@@ -210,7 +217,8 @@ static Updates element_updates(OpCtx *oc, Expr *const *at, Expr *number) {
   memcpy(iat, at, sizeof *iat * (size_t)x->rank);
   iat[axis] = number ? number : u.p->self;
   for (int d = 0; d < x->rank; d++)
-    if (d != axis && !op_same_dim(c, x->shape[d], index->shape[d])) u.hit = ex_and(c, u.hit, ex_lt(c, at[d], index->shape[d]));
+    if (d != axis && !op_same_dim(c, x->shape[d], index->shape[d]))
+      u.hit = ex_and(c, u.hit, ex_lt(c, at[d], index->shape[d]));
   Expr *to = op_index_of_data(oc, op_in(oc, 1, iat), x->shape[axis]), *same = ex_eq(c, to, at[axis]);
   u.hit = ex_is_const(u.hit) ? same : ex_select(c, u.hit, same, ex_bool(c, false));
   u.update = op_in(oc, 2, iat);
@@ -222,7 +230,8 @@ bool shape_scatter_elements(OpCtx *oc) {
   int axis;
   OP_BAIL(reduction_fits(oc) && elements_axis(oc, &axis) && op_rank(oc, 2, x->rank, x->rank));
   for (int d = 0; d < x->rank; d++)
-    if (!op_meet(oc, index->shape[d], updates->shape[d])) return op_error(oc, E0411, NULL, "%s: dimensions %d of indices and updates differ", op_inputs_text(oc), d);
+    if (!op_meet(oc, index->shape[d], updates->shape[d]))
+      return op_error(oc, E0411, NULL, "%s: dimensions %d of indices and updates differ", op_inputs_text(oc), d);
   return op_like(oc, 0, 0);
 }
 
@@ -243,8 +252,10 @@ bool shape_one_hot(OpCtx *oc) {
   const Tensor *index = oc->node->in[0];
   Expr *depth, *shape[MAX_RANK + 1];
   int axis;
-  OP_BAIL(one_hot_depth(oc, &depth) && op_axis(oc, op_attr_i(oc->node, "axis"), index->rank + 1, &axis) && op_rank(oc, 2, 1, 1));
-  if (!op_meet(oc, oc->node->in[2]->shape[0], ex_int(oc->c, 2))) return op_error(oc, E0411, NULL, "%s: values are two, off and on", op_inputs_text(oc));
+  OP_BAIL(one_hot_depth(oc, &depth) && op_axis(oc, op_attr_i(oc->node, "axis"), index->rank + 1, &axis) &&
+          op_rank(oc, 2, 1, 1));
+  if (!op_meet(oc, oc->node->in[2]->shape[0], ex_int(oc->c, 2)))
+    return op_error(oc, E0411, NULL, "%s: values are two, off and on", op_inputs_text(oc));
   for (int d = 0; d <= index->rank; d++) shape[d] = d == axis ? depth : index->shape[d - (d > axis)];
   op_out(oc, 0, oc->node->in[2]->dtype, index->rank + 1, shape);
   return true;
@@ -268,7 +279,8 @@ void compute_one_hot(OpCtx *oc) {
 static bool cumsum_axis(OpCtx *oc, int *axis) {
   int64_t v;
   int n;
-  if (!op_known_ints(oc, 1, &v, 1, &n) || n != 1) return op_error(oc, E0413, NULL, "the axis is not known before the model runs");
+  if (!op_known_ints(oc, 1, &v, 1, &n) || n != 1)
+    return op_error(oc, E0413, NULL, "the axis is not known before the model runs");
   return op_axis(oc, v, oc->node->in[0]->rank, axis);
 }
 
@@ -302,7 +314,8 @@ void compute_cumprod(OpCtx *oc) { cumulate(oc, RED_PROD); }
 static bool sequence_axes(OpCtx *oc, int *batch, int *time) {
   int rank = oc->node->in[0]->rank;
   OP_BAIL(op_rank(oc, 0, 2, -1) && op_rank(oc, 1, 1, 1));
-  OP_BAIL(op_axis(oc, op_attr_i(oc->node, "batch_axis"), rank, batch) && op_axis(oc, op_attr_i(oc->node, "time_axis"), rank, time));
+  OP_BAIL(op_axis(oc, op_attr_i(oc->node, "batch_axis"), rank, batch) &&
+          op_axis(oc, op_attr_i(oc->node, "time_axis"), rank, time));
   return *batch != *time || op_error(oc, E0412, NULL, "batch and time are the same axis");
 }
 
@@ -310,7 +323,8 @@ bool shape_reverse_sequence(OpCtx *oc) {
   const Tensor *x = oc->node->in[0], *lens = oc->node->in[1];
   int batch, time;
   OP_BAIL(sequence_axes(oc, &batch, &time));
-  if (!op_meet(oc, lens->shape[0], x->shape[batch])) return op_error(oc, E0411, NULL, "%s: there is not one length for each sequence", op_inputs_text(oc));
+  if (!op_meet(oc, lens->shape[0], x->shape[batch]))
+    return op_error(oc, E0411, NULL, "%s: there is not one length for each sequence", op_inputs_text(oc));
   return op_like(oc, 0, 0);
 }
 
@@ -322,6 +336,7 @@ Expr *index_reverse_sequence(OpCtx *oc, Sym *const *axes) {
   sequence_axes(oc, &batch, &time);
   for (int d = 0; d < x->rank; d++) at[d] = axes[d]->self;
   Expr *t = at[time], *mirrored = ex_sub(c, ex_sub(c, op_in(oc, 1, &at[batch]), one), t);
-  at[time] = op_clamp(c, ex_select(c, ex_le(c, ex_int(c, 0), mirrored), mirrored, t), ex_int(c, 0), ex_sub(c, x->shape[time], one));
+  at[time] = op_clamp(c, ex_select(c, ex_le(c, ex_int(c, 0), mirrored), mirrored, t), ex_int(c, 0),
+                      ex_sub(c, x->shape[time], one));
   return op_in(oc, 0, at);
 }

@@ -3,8 +3,9 @@
 
 static bool inner_fits(OpCtx *oc, const Tensor *a, Expr *ka, const Tensor *b, Expr *kb) {
   if (op_meet(oc, ka, kb)) return true;
-  return op_error(oc, E0411, NULL, "%s %s * %s %s: inner dimensions %s and %s differ", diag_quote(oc->c, a->name), tensor_type_text(oc->c, a),
-                  diag_quote(oc->c, b->name), tensor_type_text(oc->c, b), expr_text(oc->c, ka), expr_text(oc->c, kb));
+  return op_error(oc, E0411, NULL, "%s %s * %s %s: inner dimensions %s and %s differ", diag_quote(oc->c, a->name),
+                  tensor_type_text(oc->c, a), diag_quote(oc->c, b->name), tensor_type_text(oc->c, b),
+                  expr_text(oc->c, ka), expr_text(oc->c, kb));
 }
 
 static Expr *sum_of_products(OpCtx *oc, Expr *const *a_at, Expr *const *b_at, Sym *k) {
@@ -67,7 +68,8 @@ bool shape_gemm(OpCtx *oc) {
     OP_BAIL(op_rank(oc, 2, 0, 2) && op_broadcast(oc, shape, 2, n->in[2]->shape, n->in[2]->rank, both, &rank));
     for (int d = 0; d < 2; d++)
       if (rank > 2 || !op_meet(oc, shape[d], both[d]))
-        return op_error(oc, E0411, NULL, "%s: c does not broadcast to %s", op_inputs_text(oc), op_shape_text(oc->c, shape, 2));
+        return op_error(oc, E0411, NULL, "%s: c does not broadcast to %s", op_inputs_text(oc),
+                        op_shape_text(oc->c, shape, 2));
   }
   op_out(oc, 0, a->dtype, 2, shape);
   return true;
@@ -94,6 +96,7 @@ void compute_gemm(OpCtx *oc) {
   bat[!tb] = o[1];
   bat[tb] = k->self;
   Expr *sum = scaled(oc, sum_of_products(oc, aat, bat, k), "alpha");
-  if (op_has_input(n, 2) && op_attr_f(n, "beta") != 0) sum = ex_add(c, sum, scaled(oc, op_acc(oc, op_in_bcast(oc, 2, o, 2)), "beta"));
+  if (op_has_input(n, 2) && op_attr_f(n, "beta") != 0)
+    sum = ex_add(c, sum, scaled(oc, op_acc(oc, op_in_bcast(oc, 2, o, 2)), "beta"));
   op_done(oc, st, sum);
 }

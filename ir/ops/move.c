@@ -41,7 +41,8 @@ bool shape_transpose(OpCtx *oc) {
   int n = op_attr_len(oc->node, "perm");
   bool mask[MAX_RANK];
   Expr *shape[MAX_RANK];
-  if (n >= 0 && n != x->rank) return op_error(oc, E0412, NULL, "perm has %d axes, '%s' has rank %d", n, diag_quote(oc->c, x->name), x->rank);
+  if (n >= 0 && n != x->rank)
+    return op_error(oc, E0412, NULL, "perm has %d axes, '%s' has rank %d", n, diag_quote(oc->c, x->name), x->rank);
   if (n > 0) OP_BAIL(op_axes_mask(oc, op_attr(oc->node, "perm")->ints, n, x->rank, mask));
   for (int d = 0; d < x->rank; d++) {
     int from = perm_of(oc->node, d);
@@ -64,7 +65,8 @@ Expr *index_transpose(OpCtx *oc, Sym *const *axes) {
 /* ---- Reshape, Flatten, Squeeze, Unsqueeze ---- */
 
 /* Takes apart the numbers of in[0..ni) from those of out[0..no), whose products are equal. */
-static void regroup(Ctx *c, Expr *const *out_dims, Expr *const *out_at, int no, Expr *const *in_dims, Expr **in_at, int ni) {
+static void regroup(Ctx *c, Expr *const *out_dims, Expr *const *out_at, int no, Expr *const *in_dims, Expr **in_at,
+                    int ni) {
   op_unflat(c, op_flat(c, out_at, out_dims, no), in_dims, ni, in_at);
 }
 
@@ -110,7 +112,8 @@ static Expr *remaining_dim(Ctx *c, const Tensor *x, Expr *const *dims, int n, in
         over[j] = over[--nover];
         break;
       }
-  Expr *num = ex_mul(c, op_product(c, over, nover), ex_int(c, a)), *den = ex_mul(c, op_product(c, under, nunder), ex_int(c, b));
+  Expr *num = ex_mul(c, op_product(c, over, nover), ex_int(c, a)),
+       *den = ex_mul(c, op_product(c, under, nunder), ex_int(c, b));
   return ex_equals_int(den, 1) ? num : ex_div(c, num, den);
 }
 
@@ -137,7 +140,8 @@ bool shape_reshape(OpCtx *oc) {
   Expr *have = tensor_elements(c, x), *need = op_product(c, dims, n);
   if (!op_meet(oc, have, need)) {
     if (hole >= 0) dims[hole] = ex_int(c, -1);
-    return op_error(oc, E0411, NULL, "%s: %s elements cannot be reshaped to %s", op_inputs_text(oc), expr_text(c, have), op_shape_text(c, dims, n));
+    return op_error(oc, E0411, NULL, "%s: %s elements cannot be reshaped to %s", op_inputs_text(oc), expr_text(c, have),
+                    op_shape_text(c, dims, n));
   }
   op_out(oc, 0, x->dtype, n, dims);
   return true;
@@ -147,8 +151,11 @@ bool shape_flatten(OpCtx *oc) {
   const Tensor *x = oc->node->in[0];
   int64_t axis = op_attr_i(oc->node, "axis");
   if (axis < 0) axis += x->rank;
-  if (axis < 0 || axis > x->rank) return op_error(oc, E0412, NULL, "axis %lld of a tensor of rank %d", (long long)op_attr_i(oc->node, "axis"), x->rank);
-  op_out(oc, 0, x->dtype, 2, (Expr *[]){ op_product(oc->c, x->shape, (int)axis), op_product(oc->c, x->shape + axis, x->rank - (int)axis) });
+  if (axis < 0 || axis > x->rank)
+    return op_error(oc, E0412, NULL, "axis %lld of a tensor of rank %d", (long long)op_attr_i(oc->node, "axis"),
+                    x->rank);
+  op_out(oc, 0, x->dtype, 2,
+         (Expr *[]){ op_product(oc->c, x->shape, (int)axis), op_product(oc->c, x->shape + axis, x->rank - (int)axis) });
   return true;
 }
 
@@ -161,7 +168,8 @@ bool shape_squeeze(OpCtx *oc) {
   for (int d = 0; d < x->rank; d++) {
     if (n < 0) mask[d] = ex_equals_int(x->shape[d], 1);
     else if (mask[d] && !op_meet(oc, x->shape[d], ex_int(oc->c, 1)))
-      return op_error(oc, E0411, NULL, "%s: dimension %d is %s and cannot be squeezed", op_inputs_text(oc), d, expr_text(oc->c, x->shape[d]));
+      return op_error(oc, E0411, NULL, "%s: dimension %d is %s and cannot be squeezed", op_inputs_text(oc), d,
+                      expr_text(oc->c, x->shape[d]));
     if (!mask[d]) shape[rank++] = x->shape[d];
   }
   op_out(oc, 0, x->dtype, rank, shape);
@@ -174,8 +182,10 @@ bool shape_unsqueeze(OpCtx *oc) {
   bool mask[MAX_RANK];
   Expr *shape[MAX_RANK];
   int n, from = 0;
-  if (!op_known_ints(oc, 1, axes, MAX_RANK, &n)) return op_error(oc, E0413, NULL, "the axes are not known before the model runs");
-  if (x->rank + n > MAX_RANK) return op_error(oc, E0602, NULL, "a result of rank %d; the most is %d", x->rank + n, MAX_RANK);
+  if (!op_known_ints(oc, 1, axes, MAX_RANK, &n))
+    return op_error(oc, E0413, NULL, "the axes are not known before the model runs");
+  if (x->rank + n > MAX_RANK)
+    return op_error(oc, E0602, NULL, "a result of rank %d; the most is %d", x->rank + n, MAX_RANK);
   OP_BAIL(op_axes_mask(oc, axes, n, x->rank + n, mask));
   for (int d = 0; d < x->rank + n; d++) shape[d] = mask[d] ? ex_int(oc->c, 1) : x->shape[from++];
   op_out(oc, 0, x->dtype, x->rank + n, shape);
@@ -216,7 +226,8 @@ bool shape_tile(OpCtx *oc) {
 Expr *index_tile(OpCtx *oc, Sym *const *axes) {
   const Tensor *x = oc->node->in[0], *y = oc->node->out[0];
   Expr *at[MAX_RANK];
-  for (int d = 0; d < x->rank; d++) at[d] = x->shape[d] == y->shape[d] ? axes[d]->self : ex_mod(oc->c, axes[d]->self, x->shape[d]);
+  for (int d = 0; d < x->rank; d++)
+    at[d] = x->shape[d] == y->shape[d] ? axes[d]->self : ex_mod(oc->c, axes[d]->self, x->shape[d]);
   return op_in(oc, 0, at);
 }
 
@@ -240,7 +251,9 @@ bool shape_depth_to_space(OpCtx *oc) {
   int64_t b;
   OP_BAIL(block_shape(oc, &b) && divisible(oc, 1, b * b));
   Expr *e = ex_int(c, b);
-  op_out(oc, 0, x->dtype, 4, (Expr *[]){ x->shape[0], ex_div(c, x->shape[1], ex_int(c, b * b)), ex_mul(c, x->shape[2], e), ex_mul(c, x->shape[3], e) });
+  op_out(oc, 0, x->dtype, 4,
+         (Expr *[]){ x->shape[0], ex_div(c, x->shape[1], ex_int(c, b * b)), ex_mul(c, x->shape[2], e),
+                     ex_mul(c, x->shape[3], e) });
   return true;
 }
 
@@ -265,16 +278,21 @@ bool shape_space_to_depth(OpCtx *oc) {
   int64_t b;
   OP_BAIL(block_shape(oc, &b) && divisible(oc, 2, b) && divisible(oc, 3, b));
   Expr *e = ex_int(c, b);
-  op_out(oc, 0, x->dtype, 4, (Expr *[]){ x->shape[0], ex_mul(c, x->shape[1], ex_int(c, b * b)), ex_div(c, x->shape[2], e), ex_div(c, x->shape[3], e) });
+  op_out(oc, 0, x->dtype, 4,
+         (Expr *[]){ x->shape[0], ex_mul(c, x->shape[1], ex_int(c, b * b)), ex_div(c, x->shape[2], e),
+                     ex_div(c, x->shape[3], e) });
   return true;
 }
 
 Expr *index_space_to_depth(OpCtx *oc, Sym *const *axes) {
   Ctx *c = oc->c;
   bool dcr = op_attr_is(oc->node, "mode", "DCR");
-  Expr *b = ex_int(c, op_attr_i(oc->node, "blocksize")), *bb = ex_mul(c, b, b), *deep = axes[1]->self, *channels = oc->node->in[0]->shape[1];
-  Expr *place = dcr ? ex_div(c, deep, channels) : ex_mod(c, deep, bb), *channel = dcr ? ex_mod(c, deep, channels) : ex_div(c, deep, bb);
-  Expr *h = ex_add(c, ex_mul(c, axes[2]->self, b), ex_div(c, place, b)), *w = ex_add(c, ex_mul(c, axes[3]->self, b), ex_mod(c, place, b));
+  Expr *b = ex_int(c, op_attr_i(oc->node, "blocksize")), *bb = ex_mul(c, b, b), *deep = axes[1]->self,
+       *channels = oc->node->in[0]->shape[1];
+  Expr *place = dcr ? ex_div(c, deep, channels) : ex_mod(c, deep, bb),
+       *channel = dcr ? ex_mod(c, deep, channels) : ex_div(c, deep, bb);
+  Expr *h = ex_add(c, ex_mul(c, axes[2]->self, b), ex_div(c, place, b)),
+       *w = ex_add(c, ex_mul(c, axes[3]->self, b), ex_mod(c, place, b));
   return op_in(oc, 0, (Expr *[]){ axes[0]->self, channel, h, w });
 }
 

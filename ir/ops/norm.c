@@ -37,7 +37,9 @@ static Stat stat_begin(Stats *s, const char *name) {
   return k;
 }
 
-static Expr *stat_reduce(Stats *s, const Stat *k, Combiner how, Expr *body) { return ex_reduce(s->c, how, body, k->axes, k->n); }
+static Expr *stat_reduce(Stats *s, const Stat *k, Combiner how, Expr *body) {
+  return ex_reduce(s->c, how, body, k->axes, k->n);
+}
 
 /* The statistic t as a stage at `st` sees it. */
 static Expr *stat_of(Stats *s, const Stage *st, Tensor *t) {
@@ -167,7 +169,8 @@ static bool scale_fits(OpCtx *oc, int input) {
   OP_BAIL(op_broadcast(oc, x->shape, x->rank, t->shape, t->rank, both, &rank));
   for (int d = 0; d < rank; d++)
     if (rank > x->rank || !op_meet(oc, x->shape[d], both[d]))
-      return op_error(oc, E0411, NULL, "%s: '%s' does not broadcast to the shape of the first input", op_inputs_text(oc), oc->node->op->in[input].name);
+      return op_error(oc, E0411, NULL, "%s: '%s' does not broadcast to the shape of the first input",
+                      op_inputs_text(oc), oc->node->op->in[input].name);
   return true;
 }
 
@@ -197,7 +200,8 @@ static Expr *with_scale(Stats *s, const Stage *st, Expr *v) {
   Expr *at[MAX_RANK];
   op_axes_exprs(st, at);
   v = ex_mul(s->c, v, ex_cast(s->c, s->acc, op_in_bcast(s->oc, 1, at, s->x->rank)));
-  return op_has_input(s->oc->node, 2) ? ex_add(s->c, v, ex_cast(s->c, s->acc, op_in_bcast(s->oc, 2, at, s->x->rank))) : v;
+  return op_has_input(s->oc->node, 2) ? ex_add(s->c, v, ex_cast(s->c, s->acc, op_in_bcast(s->oc, 2, at, s->x->rank)))
+                                      : v;
 }
 
 static void stat_output(Stats *s, int i, Tensor *t) {
@@ -234,13 +238,16 @@ static bool channel_shape(OpCtx *oc, int n) {
   for (int i = 1; i <= n; i++) {
     OP_BAIL(op_rank(oc, i, 1, 1));
     if (!(shape[1] = op_meet(oc, shape[1], oc->node->in[i]->shape[0])))
-      return op_error(oc, E0411, NULL, "%s: '%s' has not one value for each channel", op_inputs_text(oc), oc->node->op->in[i].name);
+      return op_error(oc, E0411, NULL, "%s: '%s' has not one value for each channel", op_inputs_text(oc),
+                      oc->node->op->in[i].name);
   }
   op_out(oc, 0, x->dtype, x->rank, shape);
   return true;
 }
 
-static Expr *channel_value(OpCtx *oc, int i, const Stage *st) { return ex_cast(oc->c, op_acc_type(oc, 0), op_in(oc, i, &st->axes[1]->self)); }
+static Expr *channel_value(OpCtx *oc, int i, const Stage *st) {
+  return ex_cast(oc->c, op_acc_type(oc, 0), op_in(oc, i, &st->axes[1]->self));
+}
 
 bool shape_instance_norm(OpCtx *oc) { return op_rank(oc, 0, 3, -1) && channel_shape(oc, 2); }
 
@@ -277,7 +284,8 @@ bool shape_group_norm(OpCtx *oc) {
   int64_t groups = op_attr_i(oc->node, "num_groups");
   OP_BAIL(op_rank(oc, 0, 2, -1));
   if (groups < 1 || !op_meet(oc, ex_mod(oc->c, x->shape[1], ex_int(oc->c, groups)), ex_int(oc->c, 0)))
-    return op_error(oc, E0412, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc), (long long)groups);
+    return op_error(oc, E0412, NULL, "%s: the channels do not divide into %lld groups", op_inputs_text(oc),
+                    (long long)groups);
   return channel_shape(oc, 2);
 }
 
@@ -308,7 +316,8 @@ void compute_group_norm(OpCtx *oc) {
   op_axes_exprs(inv.st, at);
   Expr *d = ex_sub(c, inv.x, ex_load(c, mean.st->out, at, 2));
   Expr *variance = ex_div(c, stat_reduce(&s, &inv, RED_SUM, ex_mul(c, d, d)), n);
-  inv.st->body = ex_div(c, real(&s, 1), ex_unary(c, EX_SQRT, ex_add(c, variance, real(&s, op_attr_f(oc->node, "epsilon")))));
+  inv.st->body =
+      ex_div(c, real(&s, 1), ex_unary(c, EX_SQRT, ex_add(c, variance, real(&s, op_attr_f(oc->node, "epsilon")))));
   Stage *st = op_stage(oc, oc->node->out[0]);
   at[0] = st->axes[0]->self;
   at[1] = ex_div(c, st->axes[1]->self, per_group);
@@ -357,7 +366,8 @@ void compute_lp_norm(OpCtx *oc) {
 
 bool shape_lrn(OpCtx *oc) {
   int64_t size = op_attr_i(oc->node, "size");
-  return ((size > 0 && size < 1 << 20) || op_error(oc, E0412, NULL, "size is %lld", (long long)size)) && op_rank(oc, 0, 2, -1) && op_like(oc, 0, 0);
+  return ((size > 0 && size < 1 << 20) || op_error(oc, E0412, NULL, "size is %lld", (long long)size)) &&
+         op_rank(oc, 0, 2, -1) && op_like(oc, 0, 0);
 }
 
 void compute_lrn(OpCtx *oc) {
@@ -372,6 +382,7 @@ void compute_lrn(OpCtx *oc) {
   at[1] = ex_add(c, at[1], ex_sub(c, j->self, ex_int(c, (size - 1) / 2)));
   Expr *v = op_acc(oc, op_in_pad(oc, 0, at, ex_const_i(c, s.x->dtype, 0)));
   Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, v, v), &j, 1);
-  Expr *base = ex_add(c, ex_mul(c, sum, real(&s, op_attr_f(n, "alpha") / (double)size)), real(&s, op_attr_f(n, "bias")));
+  Expr *base =
+      ex_add(c, ex_mul(c, sum, real(&s, op_attr_f(n, "alpha") / (double)size)), real(&s, op_attr_f(n, "bias")));
   op_done(oc, st, ex_div(c, element_of(&s, st), ex_binary(c, EX_POW, base, real(&s, op_attr_f(n, "beta")))));
 }

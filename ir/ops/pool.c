@@ -7,7 +7,8 @@ static bool pool_window(OpCtx *oc, Window *w) {
   OP_BAIL(op_rank(oc, 0, 3, -1));
   w->n = x->rank - 2;
   if (op_attr_len(n, "kernel_shape") != w->n)
-    return op_error(oc, E0412, NULL, "%s: kernel_shape has %d values for %d dimensions", op_inputs_text(oc), op_attr_len(n, "kernel_shape"), w->n);
+    return op_error(oc, E0412, NULL, "%s: kernel_shape has %d values for %d dimensions", op_inputs_text(oc),
+                    op_attr_len(n, "kernel_shape"), w->n);
   for (int i = 0; i < w->n; i++) {
     int64_t k = op_attr_at(n, "kernel_shape", i, 1);
     if (k < 1 || k > INT32_MAX) return op_error(oc, E0412, NULL, "kernel_shape has the value %lld", (long long)k);
@@ -44,7 +45,8 @@ static void pool_places(OpCtx *oc, const Window *w, const Stage *st, Sym **axes,
 static Expr *covered(Ctx *c, const Window *w, const Stage *st, bool padding) {
   Expr *count = ex_int(c, 1), *one = ex_int(c, 1), *zero = ex_int(c, 0);
   for (int i = 0; i < w->n; i++) {
-    Expr *begin = ex_sub(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, w->stride[i])), w->lo[i]), *d = ex_int(c, w->dilation[i]);
+    Expr *begin = ex_sub(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, w->stride[i])), w->lo[i]),
+         *d = ex_int(c, w->dilation[i]);
     Expr *end = padding ? ex_add(c, w->in[i], w->hi[i]) : w->in[i];
     Expr *first = padding ? zero : ex_max(c, ex_ceil_div(c, ex_sub(c, zero, begin), w->dilation[i]), zero);
     Expr *last = ex_min(c, ex_div(c, ex_sub(c, ex_sub(c, end, one), begin), d), ex_sub(c, w->kernel[i], one));
@@ -86,7 +88,8 @@ static void max_indices(OpCtx *oc, const Window *w, Tensor *y) {
   Ctx *c = oc->c;
   Tensor *x = oc->node->in[0], *place = op_temp(oc, "place", DT_I64, y->rank, y->shape);
   Sym *axes[MAX_RANK];
-  Expr *at[MAX_RANK], *o[MAX_RANK], *r[MAX_RANK], *many = ex_const_i(c, DT_I64, INT64_MAX), *lowest = combiner_identity(c, RED_MAX, x->dtype);
+  Expr *at[MAX_RANK], *o[MAX_RANK], *r[MAX_RANK], *many = ex_const_i(c, DT_I64, INT64_MAX),
+                                                  *lowest = combiner_identity(c, RED_MAX, x->dtype);
   Stage *st = op_stage(oc, place);
   pool_places(oc, w, st, axes, at);
   op_axes_exprs(st, o);
@@ -138,7 +141,9 @@ static void compute_lp(OpCtx *oc, Stage *st, Expr *x, Sym **axes, int naxes) {
   op_done(oc, st, power(oc, sum, 1 / p));
 }
 
-static bool lp_check(OpCtx *oc) { return op_attr_i(oc->node, "p") > 0 || op_error(oc, E0412, NULL, "p is %lld", (long long)op_attr_i(oc->node, "p")); }
+static bool lp_check(OpCtx *oc) {
+  return op_attr_i(oc->node, "p") > 0 || op_error(oc, E0412, NULL, "p is %lld", (long long)op_attr_i(oc->node, "p"));
+}
 
 bool shape_lp_pool(OpCtx *oc) { return lp_check(oc) && shape_pool(oc); }
 

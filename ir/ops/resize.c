@@ -69,11 +69,14 @@ static bool keep_aspect(Resize *r, const int *list, Expr **sizes, bool larger) {
     double s = n ? (double)m / (double)n : 0;
     if (!i || (larger ? s > scale : s < scale)) scale = s;
   }
-  for (int i = 0; i < r->naxes; i++) sizes[i] = ex_int(r->c, (int64_t)floor(scale * (double)r->axis[list[i]].in->u.i + 0.5));
+  for (int i = 0; i < r->naxes; i++)
+    sizes[i] = ex_int(r->c, (int64_t)floor(scale * (double)r->axis[list[i]].in->u.i + 0.5));
   return true;
 }
 
-static bool given(const Node *n, int i) { return op_has_input(n, i) && !(n->in[i]->rank == 1 && ex_equals_int(n->in[i]->shape[0], 0)); }
+static bool given(const Node *n, int i) {
+  return op_has_input(n, i) && !(n->in[i]->rank == 1 && ex_equals_int(n->in[i]->shape[0], 0));
+}
 
 static bool resize_axes(Resize *r, int *list) {
   const Attr *axes = op_attr(r->oc->node, "axes");
@@ -98,8 +101,10 @@ static bool resize_make(OpCtx *oc, Resize *r) {
   OP_BAIL(resize_axes(r, list));
   if (sizes == given(n, 2)) return op_error(oc, E0403, NULL, "one of scales and sizes must be given");
   if (sizes) OP_BAIL(op_known_exprs(oc, 3, &v, &count));
-  else if (!op_elements(oc, 2, MAX_RANK, &v, &count)) return op_error(oc, E0413, NULL, "the scales must be known before the model runs");
-  if (count != r->naxes) return op_error(oc, E0411, NULL, "%s: %d scales or sizes for %d axes", op_inputs_text(oc), count, r->naxes);
+  else if (!op_elements(oc, 2, MAX_RANK, &v, &count))
+    return op_error(oc, E0413, NULL, "the scales must be known before the model runs");
+  if (count != r->naxes)
+    return op_error(oc, E0411, NULL, "%s: %d scales or sizes for %d axes", op_inputs_text(oc), count, r->naxes);
   if (sizes && !op_attr_is(n, "keep_aspect_ratio_policy", "stretch"))
     OP_BAIL(keep_aspect(r, list, v, op_attr_is(n, "keep_aspect_ratio_policy", "not_smaller")));
   for (int i = 0; i < r->naxes; i++) {
@@ -110,7 +115,8 @@ static bool resize_make(OpCtx *oc, Resize *r) {
   }
   if (crop && !given(n, 1)) return op_error(oc, E0403, NULL, "tf_crop_and_resize needs a region of interest");
   if (crop && (n->in[1]->rank != 1 || !op_meet(oc, n->in[1]->shape[0], ex_int(oc->c, 2 * r->naxes))))
-    return op_error(oc, E0411, NULL, "%s: a region of interest of %d axes has %d numbers", op_inputs_text(oc), r->naxes, 2 * r->naxes);
+    return op_error(oc, E0411, NULL, "%s: a region of interest of %d axes has %d numbers", op_inputs_text(oc), r->naxes,
+                    2 * r->naxes);
   for (int i = 0; i < r->naxes && op_attr_i(n, "antialias"); i++)
     if (r->axis[list[i]].active && !ex_is_const(r->axis[list[i]].scale))
       return op_error(oc, E0413, NULL, "antialiasing needs scales that are known before the model runs");
@@ -139,7 +145,9 @@ typedef struct {
 static Expr *num(Resize *r, int64_t v) { return ex_int(r->c, v); }
 static Expr *real(Resize *r, double v) { return ex_const(r->c, DT_F32, v); }
 static Expr *as_real(Resize *r, Expr *e) { return ex_cast(r->c, DT_F32, e); }
-static bool mode_is(const Resize *r, const char *mode) { return op_attr_is(r->oc->node, "coordinate_transformation_mode", mode); }
+static bool mode_is(const Resize *r, const char *mode) {
+  return op_attr_is(r->oc->node, "coordinate_transformation_mode", mode);
+}
 
 /* Of one output element only, the coordinate is 0. */
 static Expr *unless_single(Resize *r, const Axis *a, Expr *e) {
@@ -151,7 +159,8 @@ static Coord ratio_coord(Resize *r, const Axis *a, Expr *o) {
   if (mode_is(r, "align_corners")) {         /* o*(in-1) / (in*scale-1) */
     Expr *span = ex_mul(c, o, ex_sub(c, a->in, num(r, 1)));
     if (a->p == a->out) return (Coord){ .num = span, .den = ex_max(c, ex_sub(c, a->out, num(r, 1)), num(r, 1)) };
-    return (Coord){ .num = ex_mul(c, span, a->q), .den = ex_max(c, ex_sub(c, ex_mul(c, a->in, a->p), a->q), num(r, 1)) };
+    return (Coord){ .num = ex_mul(c, span, a->q),
+                    .den = ex_max(c, ex_sub(c, ex_mul(c, a->in, a->p), a->q), num(r, 1)) };
   }
   if (mode_is(r, "asymmetric")) return (Coord){ .num = ex_mul(c, o, a->q), .den = a->p };
   Expr *twice = ex_add(c, ex_mul(c, o, num(r, 2)), num(r, 1)), *e = ex_sub(c, ex_mul(c, twice, a->q), a->p);
@@ -166,7 +175,8 @@ static Coord crop_coord(Resize *r, const Axis *a, Expr *o) {
   start = as_real(r, op_in(r->oc, 1, &start));
   end = as_real(r, op_in(r->oc, 1, &end));
   Expr *steps = as_real(r, ex_max(c, ex_sub(c, a->out, num(r, 1)), num(r, 1)));
-  Expr *x = ex_add(c, ex_mul(c, start, last), ex_div(c, ex_mul(c, as_real(r, o), ex_mul(c, ex_sub(c, end, start), last)), steps));
+  Expr *x = ex_add(c, ex_mul(c, start, last),
+                   ex_div(c, ex_mul(c, as_real(r, o), ex_mul(c, ex_sub(c, end, start), last)), steps));
   Expr *middle = ex_mul(c, ex_mul(c, real(r, 0.5), ex_add(c, start, end)), last);
   x = ex_select(c, ex_eq(c, a->out, num(r, 1)), middle, x);
   return (Coord){ .x = x, .outside = ex_or(c, ex_lt(c, x, real(r, 0)), ex_lt(c, last, x)) };
@@ -194,7 +204,9 @@ static Coord coord(Resize *r, const Axis *a, Expr *o) {
 
 static Expr *to_index(Resize *r, ExprOp round, Expr *x) { return ex_cast(r->c, DT_I64, ex_unary(r->c, round, x)); }
 
-static Expr *coord_floor(Resize *r, const Coord *k) { return k->num ? ex_div(r->c, k->num, k->den) : to_index(r, EX_FLOOR, k->x); }
+static Expr *coord_floor(Resize *r, const Coord *k) {
+  return k->num ? ex_div(r->c, k->num, k->den) : to_index(r, EX_FLOOR, k->x);
+}
 
 static Expr *coord_fraction(Resize *r, const Coord *k) {
   Ctx *c = r->c;
@@ -210,7 +222,8 @@ static Expr *coord_nearest(Resize *r, const Coord *k) {
   if (floor_mode) return coord_floor(r, k);
   if (!k->num) {
     if (ceil_mode) return to_index(r, EX_CEIL, k->x);
-    return up ? to_index(r, EX_FLOOR, ex_add(c, k->x, real(r, 0.5))) : to_index(r, EX_CEIL, ex_sub(c, k->x, real(r, 0.5)));
+    return up ? to_index(r, EX_FLOOR, ex_add(c, k->x, real(r, 0.5)))
+              : to_index(r, EX_CEIL, ex_sub(c, k->x, real(r, 0.5)));
   }
   Expr *one = num(r, 1), *twice = ex_mul(c, k->den, num(r, 2));
   if (ceil_mode) return ex_div(c, ex_add(c, k->num, ex_sub(c, k->den, one)), k->den);
@@ -218,10 +231,14 @@ static Expr *coord_nearest(Resize *r, const Coord *k) {
   return ex_div(c, up ? middle : ex_sub(c, middle, one), twice);
 }
 
-static Expr *clamped(Resize *r, const Axis *a, Expr *i) { return op_clamp(r->c, i, num(r, 0), ex_sub(r->c, a->in, num(r, 1))); }
+static Expr *clamped(Resize *r, const Axis *a, Expr *i) {
+  return op_clamp(r->c, i, num(r, 0), ex_sub(r->c, a->in, num(r, 1)));
+}
 
 static Expr *extrapolated(Resize *r, Expr *outside, Expr *v) {
-  return outside ? ex_select(r->c, outside, ex_const(r->c, (DType)v->dtype, op_attr_f(r->oc->node, "extrapolation_value")), v) : v;
+  return outside ? ex_select(r->c, outside,
+                             ex_const(r->c, (DType)v->dtype, op_attr_f(r->oc->node, "extrapolation_value")), v)
+                 : v;
 }
 
 /* ---- nearest ---- */
@@ -296,7 +313,8 @@ static void resample(Resize *r, Tensor *x, Tensor *to, int d) {
   Ctx *c = r->c;
   const Axis *a = &r->axis[d];
   Expr *at[MAX_RANK], *sum = NULL;
-  Tensor *sums = op_attr_i(r->oc->node, "antialias") || op_attr_i(r->oc->node, "exclude_outside") ? weight_sums(r, a) : NULL;
+  Tensor *sums =
+      op_attr_i(r->oc->node, "antialias") || op_attr_i(r->oc->node, "exclude_outside") ? weight_sums(r, a) : NULL;
   Stage *st = op_stage(r->oc, to);
   op_axes_exprs(st, at);
   Expr *o = at[d];

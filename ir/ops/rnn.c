@@ -8,8 +8,10 @@
 
 typedef enum { RNN, GRU, LSTM } Cell;
 
-static const struct { const char *name; int gates, activations; const char *dflt[3]; } cells[] = {
-  [RNN] = { "RNN", 1, 1, { "Tanh" } }, [GRU] = { "GRU", 3, 2, { "Sigmoid", "Tanh" } }, [LSTM] = { "LSTM", 4, 3, { "Sigmoid", "Tanh", "Tanh" } } };
+static const struct { const char *name; int gates, activations; const char *dflt[3];
+} cells[] = { [RNN] = { "RNN", 1, 1, { "Tanh" } },
+              [GRU] = { "GRU", 3, 2, { "Sigmoid", "Tanh" } },
+              [LSTM] = { "LSTM", 4, 3, { "Sigmoid", "Tanh", "Tanh" } } };
 
 static Cell cell_of(const Node *n) {
   for (int i = 0; i < COUNT(cells); i++)
@@ -49,7 +51,8 @@ static int directions(const Node *n) { return op_attr_is(n, "direction", "bidire
 static bool read_activations(OpCtx *oc, Activation *list) {
   const Node *n = oc->node;
   Cell cell = cell_of(n);
-  const Attr *names = op_attr(n, "activations"), *alpha = op_attr(n, "activation_alpha"), *beta = op_attr(n, "activation_beta");
+  const Attr *names = op_attr(n, "activations"), *alpha = op_attr(n, "activation_alpha"),
+             *beta = op_attr(n, "activation_beta");
   int each = cells[cell].activations, total = each * directions(n), ia = 0, ib = 0;
   if (names->kind == ATTR_STRINGS && names->n != total && names->n != each)
     return op_error(oc, E0412, NULL, "%d activations; there must be %d", names->n, total);
@@ -64,8 +67,12 @@ static bool read_activations(OpCtx *oc, Activation *list) {
   return true;
 }
 
-static Tensor *times(Build *b, Tensor *x, double v) { return v == 1 ? x : build_2(b, "Mul", x, build_scalar(b, x->dtype, v)); }
-static Tensor *plus(Build *b, Tensor *x, double v) { return v == 0 ? x : build_2(b, "Add", x, build_scalar(b, x->dtype, v)); }
+static Tensor *times(Build *b, Tensor *x, double v) {
+  return v == 1 ? x : build_2(b, "Mul", x, build_scalar(b, x->dtype, v));
+}
+static Tensor *plus(Build *b, Tensor *x, double v) {
+  return v == 0 ? x : build_2(b, "Add", x, build_scalar(b, x->dtype, v));
+}
 
 static Tensor *activate(Build *b, const Activation *a, Tensor *x) {
   if (!strcmp(a->name, "Affine")) return plus(b, times(b, x, a->alpha), a->beta);
@@ -77,13 +84,16 @@ static Tensor *activate(Build *b, const Activation *a, Tensor *x) {
 
 /* ---- shapes ---- */
 
-static bool rank_if_there(OpCtx *oc, int i, int rank) { return !op_has_input(oc->node, i) || op_rank(oc, i, rank, rank); }
+static bool rank_if_there(OpCtx *oc, int i, int rank) {
+  return !op_has_input(oc->node, i) || op_rank(oc, i, rank, rank);
+}
 
 static bool sizes_fit(OpCtx *oc, int i, Expr *const *want) {
   const Tensor *t = op_input(oc->node, i);
   for (int d = 0; t && d < t->rank; d++)
     if (!op_meet(oc, t->shape[d], want[d]))
-      return op_error(oc, E0411, NULL, "input '%s' is %s; it must be %s", oc->node->op->in[i].name, tensor_type_text(oc->c, t), op_shape_text(oc->c, want, t->rank));
+      return op_error(oc, E0411, NULL, "input '%s' is %s; it must be %s", oc->node->op->in[i].name,
+                      tensor_type_text(oc->c, t), op_shape_text(oc->c, want, t->rank));
   return true;
 }
 
@@ -105,15 +115,17 @@ bool shape_rnn(OpCtx *oc) {
   Activation list[6];
   bool batch_first = op_attr_i(n, "layout");
   OP_BAIL(op_rank(oc, IN_X, 3, 3) && op_rank(oc, IN_W, 3, 3) && op_rank(oc, IN_R, 3, 3) && rank_if_there(oc, IN_B, 2));
-  OP_BAIL(rank_if_there(oc, IN_LENS, 1) && rank_if_there(oc, IN_H, 3) && rank_if_there(oc, IN_C, 3) && rank_if_there(oc, IN_P, 2));
+  OP_BAIL(rank_if_there(oc, IN_LENS, 1) && rank_if_there(oc, IN_H, 3) && rank_if_there(oc, IN_C, 3) &&
+          rank_if_there(oc, IN_P, 2));
   OP_BAIL(read_activations(oc, list));
   const Tensor *x = n->in[IN_X], *w = n->in[IN_W], *r = n->in[IN_R];
   Expr *dirs = ex_int(c, directions(n)), *hidden = hidden_size(oc), *rows;
   if (!hidden) return false;
   rows = ex_mul(c, hidden, ex_int(c, cells[cell].gates));
-  if (!op_meet(oc, w->shape[0], dirs) || !op_meet(oc, r->shape[0], dirs) || !op_meet(oc, w->shape[1], rows) || !op_meet(oc, r->shape[1], rows) ||
-      !op_meet(oc, w->shape[2], x->shape[2]))
-    return op_error(oc, E0411, NULL, "%s do not fit together for %s direction(s)", op_inputs_text(oc), expr_text(c, dirs));
+  if (!op_meet(oc, w->shape[0], dirs) || !op_meet(oc, r->shape[0], dirs) || !op_meet(oc, w->shape[1], rows) ||
+      !op_meet(oc, r->shape[1], rows) || !op_meet(oc, w->shape[2], x->shape[2]))
+    return op_error(oc, E0411, NULL, "%s do not fit together for %s direction(s)", op_inputs_text(oc),
+                    expr_text(c, dirs));
   Expr *steps = x->shape[batch_first], *batch = x->shape[!batch_first];
   OP_BAIL(sizes_fit(oc, IN_B, (Expr *[]){ dirs, ex_mul(c, rows, ex_int(c, 2)) }) && sizes_fit(oc, IN_LENS, &batch));
   OP_BAIL(sizes_fit(oc, IN_P, (Expr *[]){ dirs, ex_mul(c, hidden, ex_int(c, 3)) }));
@@ -137,7 +149,7 @@ typedef struct {
   bool batch_first, reverse;
   const Activation *act;           /* of this direction */
   Tensor *x;                       /* [steps, batch, input] */
-  Tensor *r, *r_out;               /* recurrent weights [hidden, gates*hidden]; GRU: those of z and r, then those of h */
+  Tensor *r, *r_out; /* recurrent weights [hidden, gates*hidden]; GRU: those of z and r, then those of h */
   Tensor *r_bias;                  /* GRU with linear_before_reset: [hidden] */
   Tensor *peep[3];                 /* LSTM: [hidden] for i, o, f; NULL without */
   Tensor *lens;                    /* [batch, 1], or NULL */
@@ -154,7 +166,9 @@ static Tensor *of_direction(Rnn *k, int input, int axis) {
 }
 
 static Tensor *transposed(Build *b, Tensor *x) { return build_transpose(b, x, (int64_t[]){ 1, 0 }, 2); }
-static Tensor *gate(Build *b, const Rnn *k, Tensor *x, int axis, int from, int to) { return build_slice(b, x, axis, from * k->hidden, to * k->hidden); }
+static Tensor *gate(Build *b, const Rnn *k, Tensor *x, int axis, int from, int to) {
+  return build_slice(b, x, axis, from * k->hidden, to * k->hidden);
+}
 
 /* The biases of inputs and state in one vector [gates*hidden]; what GRU applies before its reset gate stays apart. */
 static Tensor *biases(Rnn *k) {
@@ -176,7 +190,8 @@ static Tensor *projected_input(Rnn *k) {
     k->r = gate(b, k, k->r, 1, 0, 2);
   }
   if (op_has_input(k->oc->node, IN_B)) xw = build_2(b, "Add", xw, biases(k));
-  for (int i = 0; i < 3 && k->cell == LSTM && op_has_input(k->oc->node, IN_P); i++) k->peep[i] = gate(b, k, of_direction(k, IN_P, 0), 0, i, i + 1);
+  for (int i = 0; i < 3 && k->cell == LSTM && op_has_input(k->oc->node, IN_P); i++)
+    k->peep[i] = gate(b, k, of_direction(k, IN_P, 0), 0, i, i + 1);
   return xw;
 }
 
@@ -199,14 +214,17 @@ static Tensor *clipped(Build *b, const Rnn *k, Tensor *x) {
   return build_3(b, "Clip", x, build_scalar(b, x->dtype, -clip->f), build_scalar(b, x->dtype, clip->f));
 }
 
-static Tensor *peeped(Build *b, Tensor *x, Tensor *peep, Tensor *c) { return peep ? build_2(b, "Add", x, build_2(b, "Mul", peep, c)) : x; }
+static Tensor *peeped(Build *b, Tensor *x, Tensor *peep, Tensor *c) {
+  return peep ? build_2(b, "Add", x, build_2(b, "Mul", peep, c)) : x;
+}
 
 static State step_lstm(Build *b, Rnn *k, Tensor *xw, State s) {
   const Activation *f = &k->act[0], *g = &k->act[1], *h = &k->act[2];
   Tensor *z = build_2(b, "Add", xw, build_2(b, "MatMul", s.h, k->r));       /* gates i, o, f, c */
   Tensor *i = activate(b, f, clipped(b, k, peeped(b, gate(b, k, z, 1, 0, 1), k->peep[0], s.c)));
-  Tensor *forget = op_attr_i(k->oc->node, "input_forget") ? build_2(b, "Sub", build_scalar(b, i->dtype, 1), i)
-                                                           : activate(b, f, clipped(b, k, peeped(b, gate(b, k, z, 1, 2, 3), k->peep[2], s.c)));
+  Tensor *forget = op_attr_i(k->oc->node, "input_forget")
+                       ? build_2(b, "Sub", build_scalar(b, i->dtype, 1), i)
+                       : activate(b, f, clipped(b, k, peeped(b, gate(b, k, z, 1, 2, 3), k->peep[2], s.c)));
   Tensor *update = activate(b, g, clipped(b, k, gate(b, k, z, 1, 3, 4)));
   Tensor *c = build_2(b, "Add", build_2(b, "Mul", forget, s.c), build_2(b, "Mul", i, update));
   Tensor *o = activate(b, f, clipped(b, k, peeped(b, gate(b, k, z, 1, 1, 2), k->peep[1], c)));
@@ -226,7 +244,8 @@ static State step_gru(Build *b, Rnn *k, Tensor *xw, State s) {
     rh = build_2(b, "MatMul", build_2(b, "Mul", r, s.h), k->r_out);
   }
   Tensor *new = activate(b, g, clipped(b, k, build_2(b, "Add", gate(b, k, xw, 1, 2, 3), rh)));
-  Tensor *kept = build_2(b, "Mul", z, s.h), *fresh = build_2(b, "Mul", build_2(b, "Sub", build_scalar(b, z->dtype, 1), z), new);
+  Tensor *kept = build_2(b, "Mul", z, s.h),
+         *fresh = build_2(b, "Mul", build_2(b, "Sub", build_scalar(b, z->dtype, 1), z), new);
   return (State){ .h = build_2(b, "Add", fresh, kept) };
 }
 
@@ -237,7 +256,9 @@ static State step_rnn(Build *b, Rnn *k, Tensor *xw, State s) {
 
 /* t: the step's number (a scalar), NULL without sequence lengths. */
 static State step(Build *b, Rnn *k, Tensor *xw, State s, Tensor *t) {
-  State next = k->cell == LSTM ? step_lstm(b, k, xw, s) : k->cell == GRU ? step_gru(b, k, xw, s) : step_rnn(b, k, xw, s);
+  State next = k->cell == LSTM  ? step_lstm(b, k, xw, s)
+               : k->cell == GRU ? step_gru(b, k, xw, s)
+                                : step_rnn(b, k, xw, s);
   next.y = next.h;
   if (!t) return next;
   Tensor *live = build_2(b, "Less", t, k->lens);
@@ -322,7 +343,8 @@ static void output(Rnn *k, int i, Tensor **part, int n) {
   Tensor *each[2];
   for (int d = 0; d < n; d++) each[d] = build_unsqueeze(b, part[d], axis);
   Tensor *t = build_concat(b, each, n, axis);
-  if (k->batch_first) t = i == 0 ? build_transpose(b, t, (int64_t[]){ 2, 0, 1, 3 }, 4) : build_transpose(b, t, (int64_t[]){ 1, 0, 2 }, 3);
+  if (k->batch_first)
+    t = i == 0 ? build_transpose(b, t, (int64_t[]){ 2, 0, 1, 3 }, 4) : build_transpose(b, t, (int64_t[]){ 1, 0, 2 }, 3);
   build_replace(b, i, t);
 }
 
@@ -330,7 +352,9 @@ bool expand_rnn(OpCtx *oc) {
   const Node *n = oc->node;
   Activation list[6];
   OP_BAIL(read_activations(oc, list));
-  Rnn k = { .oc = oc, .outer = build_before(oc), .cell = cell_of(n), .batch_first = op_attr_i(n, "layout"), .x = n->in[IN_X] };
+  Rnn k = {
+    .oc = oc, .outer = build_before(oc), .cell = cell_of(n), .batch_first = op_attr_i(n, "layout"), .x = n->in[IN_X]
+  };
   Build *b = &k.outer;
   k.hidden = hidden_size(oc)->u.i;
   if (k.batch_first) k.x = build_transpose(b, k.x, (int64_t[]){ 1, 0, 2 }, 3);

@@ -18,7 +18,8 @@ static Expr *place(Ctx *c, Expr *e, Expr *n, Expr *lo, Expr *hi) {
 static void slice_axis(Ctx *c, Range1 *r, int d, Expr *n, Expr *start, Expr *end, int64_t step) {
   Expr *zero = ex_int(c, 0), *before = ex_int(c, -1), *last = ex_sub(c, n, ex_int(c, 1));
   bool up = step > 0;
-  Expr *from = place(c, start, n, up ? zero : before, up ? n : last), *to = place(c, end, n, up ? zero : before, up ? n : last);
+  Expr *from = place(c, start, n, up ? zero : before, up ? n : last),
+       *to = place(c, end, n, up ? zero : before, up ? n : last);
   Expr *span = up ? ex_sub(c, to, from) : ex_sub(c, from, to);
   r->start[d] = from;
   r->step[d] = step;
@@ -61,7 +62,8 @@ Expr *index_slice(OpCtx *oc, Sym *const *axes) {
   Range1 r;
   Expr *at[MAX_RANK];
   slice_ranges(oc, &r);
-  for (int d = 0; d < oc->node->in[0]->rank; d++) at[d] = ex_add(c, r.start[d], ex_mul(c, axes[d]->self, ex_int(c, r.step[d])));
+  for (int d = 0; d < oc->node->in[0]->rank; d++)
+    at[d] = ex_add(c, r.start[d], ex_mul(c, axes[d]->self, ex_int(c, r.step[d])));
   return op_in(oc, 0, at);
 }
 
@@ -80,7 +82,8 @@ static bool split_sizes(OpCtx *oc, int *axis, Expr **sizes) {
     Expr *sum = ex_int(c, 0);
     for (int i = 0; i < k; i++) sum = ex_add(c, sum, sizes[i] = given[i]);
     if (!op_meet(oc, sum, total))
-      return op_error(oc, E0411, NULL, "%s: the parts along axis %d make up %s of %s", op_inputs_text(oc), *axis, expr_text(c, sum), expr_text(c, total));
+      return op_error(oc, E0411, NULL, "%s: the parts along axis %d make up %s of %s", op_inputs_text(oc), *axis,
+                      expr_text(c, sum), expr_text(c, total));
     return true;
   }
   const Attr *parts = op_attr(n, "num_outputs");
@@ -132,10 +135,13 @@ bool shape_concat(OpCtx *oc) {
   for (int i = 1; i < n->nin; i++) {
     const Tensor *t = n->in[i];
     if (!t) return op_error(oc, E0403, NULL, "input %d is missing", i);
-    if (t->rank != x->rank) return op_error(oc, E0411, NULL, "%s: ranks %d and %d differ", op_inputs_text(oc), x->rank, t->rank);
+    if (t->rank != x->rank)
+      return op_error(oc, E0411, NULL, "%s: ranks %d and %d differ", op_inputs_text(oc), x->rank, t->rank);
     for (int d = 0; d < x->rank; d++) {
       Expr *both = d == axis ? ex_add(c, shape[d], t->shape[d]) : op_meet(oc, shape[d], t->shape[d]);
-      if (!both) return op_error(oc, E0411, NULL, "%s: dimensions %d are %s and %s", op_inputs_text(oc), d, expr_text(c, shape[d]), expr_text(c, t->shape[d]));
+      if (!both)
+        return op_error(oc, E0411, NULL, "%s: dimensions %d are %s and %s", op_inputs_text(oc), d,
+                        expr_text(c, shape[d]), expr_text(c, t->shape[d]));
       shape[d] = both;
     }
   }
@@ -153,7 +159,8 @@ static Expr *concat_part(OpCtx *oc, int axis, Expr *const *at, Expr *const *star
     return op_in(oc, from, index);
   }
   int mid = (from + to) / 2;
-  return ex_select(c, ex_lt(c, at[axis], start[mid]), concat_part(oc, axis, at, start, from, mid), concat_part(oc, axis, at, start, mid, to));
+  return ex_select(c, ex_lt(c, at[axis], start[mid]), concat_part(oc, axis, at, start, from, mid),
+                   concat_part(oc, axis, at, start, mid, to));
 }
 
 void compute_concat(OpCtx *oc) {
@@ -201,10 +208,12 @@ bool shape_pad(OpCtx *oc) {
   OP_BAIL(pads_of(oc, &p) && op_one(oc, 2));
   for (int d = 0; d < x->rank; d++) {
     shape[d] = ex_add(c, ex_add(c, x->shape[d], p.lo[d]), p.hi[d]);
-    if (expr_range(c, shape[d]).max < 0) return op_error(oc, E0411, NULL, "%s: the pads leave nothing of dimension %d", op_inputs_text(oc), d);
+    if (expr_range(c, shape[d]).max < 0)
+      return op_error(oc, E0411, NULL, "%s: the pads leave nothing of dimension %d", op_inputs_text(oc), d);
   }
   op_out(oc, 0, x->dtype, x->rank, shape);
-  for (int d = 0; d < x->rank && !op_attr_is(oc->node, "mode", "constant"); d++) OP_BAIL(op_not_empty(oc, x->shape[d], op_product(c, shape, x->rank)));
+  for (int d = 0; d < x->rank && !op_attr_is(oc->node, "mode", "constant"); d++)
+    OP_BAIL(op_not_empty(oc, x->shape[d], op_product(c, shape, x->rank)));
   return true;
 }
 
@@ -233,7 +242,8 @@ Expr *index_pad(OpCtx *oc, Sym *const *axes) {
   Pads p;
   Expr *at[MAX_RANK];
   pads_of(oc, &p);
-  for (int d = 0; d < x->rank; d++) at[d] = padded_place(oc, ex_sub(c, axes[d]->self, p.lo[d]), x->shape[d], p.lo[d], p.hi[d]);
+  for (int d = 0; d < x->rank; d++)
+    at[d] = padded_place(oc, ex_sub(c, axes[d]->self, p.lo[d]), x->shape[d], p.lo[d], p.hi[d]);
   if (!op_attr_is(oc->node, "mode", "constant")) return op_in(oc, 0, at);
   return op_in_pad(oc, 0, at, value ? op_scalar(oc, 2) : ex_const_i(c, x->dtype, 0));
 }

@@ -3,7 +3,8 @@
 
 static bool positive_list(OpCtx *oc, const char *name, int n, int64_t *v) {
   int len = op_attr_len(oc->node, name);
-  if (len >= 0 && len != n) return op_error(oc, E0412, NULL, "%s: %s has %d values for %d dimensions", op_inputs_text(oc), name, len, n);
+  if (len >= 0 && len != n)
+    return op_error(oc, E0412, NULL, "%s: %s has %d values for %d dimensions", op_inputs_text(oc), name, len, n);
   for (int i = 0; i < n; i++) {
     v[i] = op_attr_at(oc->node, name, i, 1);
     if (v[i] < 1 || v[i] > INT32_MAX) return op_error(oc, E0412, NULL, "%s has the value %lld", name, (long long)v[i]);
@@ -14,10 +15,13 @@ static bool positive_list(OpCtx *oc, const char *name, int n, int64_t *v) {
 bool window_attrs(OpCtx *oc, Window *w, bool padded) {
   OP_BAIL(positive_list(oc, "strides", w->n, w->stride) && positive_list(oc, "dilations", w->n, w->dilation));
   int len = op_attr_len(oc->node, "pads");
-  if (len >= 0 && len != 2 * w->n) return op_error(oc, E0412, NULL, "%s: pads has %d values for %d dimensions", op_inputs_text(oc), len, w->n);
+  if (len >= 0 && len != 2 * w->n)
+    return op_error(oc, E0412, NULL, "%s: pads has %d values for %d dimensions", op_inputs_text(oc), len, w->n);
   for (int i = 0; i < w->n; i++) {
-    int64_t lo = padded ? op_attr_at(oc->node, "pads", i, 0) : 0, hi = padded ? op_attr_at(oc->node, "pads", w->n + i, 0) : 0;
-    if (lo < INT32_MIN || lo > INT32_MAX || hi < INT32_MIN || hi > INT32_MAX) return op_error(oc, E0412, NULL, "pads out of range");
+    int64_t lo = padded ? op_attr_at(oc->node, "pads", i, 0) : 0,
+            hi = padded ? op_attr_at(oc->node, "pads", w->n + i, 0) : 0;
+    if (lo < INT32_MIN || lo > INT32_MAX || hi < INT32_MIN || hi > INT32_MAX)
+      return op_error(oc, E0412, NULL, "pads out of range");
     w->lo[i] = ex_int(oc->c, lo);
     w->hi[i] = ex_int(oc->c, hi);
   }
@@ -50,13 +54,14 @@ static void plain_dim(Ctx *c, Window *w, int i, bool ceil_mode) {
 
 bool window_make(OpCtx *oc, Window *w, bool ceil_mode) {
   Ctx *c = oc->c;
-  bool upper = op_attr_is(oc->node, "auto_pad", "SAME_UPPER"), same = upper || op_attr_is(oc->node, "auto_pad", "SAME_LOWER");
+  bool upper = op_attr_is(oc->node, "auto_pad", "SAME_UPPER"),
+       same = upper || op_attr_is(oc->node, "auto_pad", "SAME_LOWER");
   for (int i = 0; i < w->n; i++) {
     if (same) same_dim(c, w, i, upper);
     else plain_dim(c, w, i, ceil_mode);
     if (expr_range(c, w->out[i]).max < 1)
-      return op_error(oc, E0411, NULL, "%s: the window of %s does not fit into %s elements with their padding", op_inputs_text(oc),
-                      expr_text(c, window_span(c, w, i)), expr_text(c, w->in[i]));
+      return op_error(oc, E0411, NULL, "%s: the window of %s does not fit into %s elements with their padding",
+                      op_inputs_text(oc), expr_text(c, window_span(c, w, i)), expr_text(c, w->in[i]));
   }
   return true;
 }
