@@ -34,6 +34,7 @@ static Stmt *gen_from(Run *r, int pos, Phase phase);
 static Expr *iter_value(Ctx *c, const Iter *it) {
   if (it->fused) {
     Expr *f = iter_value(c, it->fused);
+    if (f && ex_equals_int(it->extent, 1)) return ex_int(c, 0);
     return f ? ex_binary(c, it->fused_hi ? EX_DIV : EX_MOD, f, it->mate->extent) : NULL;
   }
   if (!it->outer) return it->value;
@@ -110,33 +111,41 @@ static Expr *at_iters(Run *r, Expr *e) {
   return subst_apply(&s, e);
 }
 
+static bool has_tail(Ctx *c, const Tensor *t, int d) { return stage_extent(c, t, d) != t->shape[d]; }
+
 /* Where loops run over a channel tail that only the layout has, the tail holds zero: the condition that an element is real. */
 static Expr *real_element(Run *r) {
   Ctx *c = r->g->c;
   const Tensor *t = r->l->stage->out;
   Expr *ok = NULL;
   for (int i = 0; t->layout && !r->local && !r->l->stage->at && i < t->rank; i++) {
+    if (!has_tail(c, t, i)) continue;
     Expr *in = ex_lt(c, iter_value(c, r->l->axes.v[i]), t->shape[i]);
     if (!expr_proves(c, in)) ok = ok ? ex_and(c, ok, in) : in;
   }
   return ok;
 }
 
-typedef struct { Ctx *c; bool fits; } Fit;
+/* Loads at elements of the tail that may lie outside of what is stored: of indices that move with the tail's axes. */
+typedef struct { Run *r; bool fits; } Fit;
 static void fits_storage(const Expr *e, void *user) {
   Fit *f = user;
-  if (e->op != EX_LOAD) return;
-  const Tensor *t = e->u.tensor;
-  for (int d = 0; d < e->n; d++)
-    if (!expr_proves(f->c, ex_lt(f->c, e->a[d], stage_extent(f->c, t, d)))) f->fits = false;
+  Ctx *c = f->r->g->c;
+  const Tensor *out = f->r->l->stage->out;
+  for (int d = 0; e->op == EX_LOAD && d < e->n; d++)
+    for (int i = 0; i < out->rank; i++) {
+      if (!has_tail(c, out, i) || !expr_uses(e->a[d], f->r->l->syms[i])) continue;
+      if (!expr_proves(c, ex_lt(c, at_iters(f->r, e->a[d]), stage_extent(c, e->u.tensor, d)))) f->fits = false;
+    }
 }
 
-static Expr *guarded(Run *r, Expr *value, Expr *otherwise, bool only_if_unsafe) {
+/* value, which stands at the stage's axes, at the loops that are open. */
+static Expr *guarded_term(Run *r, Expr *value, Expr *otherwise) {
   Ctx *c = r->g->c;
-  Expr *ok = real_element(r);
-  Fit fit = {c, true};
-  if (ok && only_if_unsafe) expr_visit(value, fits_storage, &fit);
-  return !ok || (only_if_unsafe && fit.fits) ? value : ex_select(c, ok, value, otherwise);
+  Expr *ok = real_element(r), *term = at_iters(r, value);
+  Fit fit = {r, true};
+  if (ok) expr_visit(value, fits_storage, &fit);
+  return fit.fits ? term : ex_select(c, ok, term, otherwise);
 }
 
 /* ---- leaves ---- */
@@ -165,7 +174,8 @@ static Stmt *store_result(Run *r, Expr *value) {
   Tensor *to = r->local ? r->local->buf : st->out;
   for (int i = 0; i < st->out->rank; i++)                    /* local: from where its part begins */
     at[i] = st->at ? at_iters(r, st->at[i]) : iter_value(c, r->l->axes.v[i]);
-  value = guarded(r, value, ex_const(c, st->out->dtype, 0), false);
+  Expr *real = real_element(r);
+  if (real) value = ex_select(c, real, value, ex_const(c, st->out->dtype, 0));
   return st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
 }
 
@@ -236,7 +246,7 @@ static Stmt *leaf(Run *r, Phase phase) {
   if (phase == BODY) return store_result(r, at_iters(r, r->l->stage->body));
   if (phase == FINAL) return final_leaf(r);
   Expr *red = r->l->reduce;
-  Expr *value = guarded(r, at_iters(r, red->a[0]), combiner_identity(c, (Combiner)red->u.i, (DType)red->dtype), true);
+  Expr *value = guarded_term(r, red->a[0], combiner_identity(c, (Combiner)red->u.i, (DType)red->dtype));
   return st_store(c, r->acc, acc_index(r), lower_expr(r->g, value), (int)red->u.i);
 }
 
@@ -349,8 +359,8 @@ static Stmt *open_body(Run *r, int pos, Phase phase, int from) {
     f = p->factor[0];
     p->base = ex_int(c, 0);
     p->run = ex_int(c, f);
-    bool uneven = !p->chunk && ex_is_int(p->extent, &n) && n % f && n > f;
-    p->inner->extent = uneven ? p->run : ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
+    bool known = ex_is_int(p->extent, &n), uneven = !p->chunk && known && n % f && n > f;
+    p->inner->extent = uneven || (known && n % f == 0) ? p->run : ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
     Stmt *body = open_body(r, pos, phase, i + 1);
     if (uneven) {
       p->inner->extent = ex_int(c, n % f);

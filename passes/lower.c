@@ -101,7 +101,7 @@ static Stmt *lower_body(Builder *b, Body *body) {
       Expr *cond = ex_fetch(c, it->cond, ex_int(c, 0));
       vec_push(c, &seq, st_if(c, cond, lower_body(b, it->body[0]), lower_body(b, it->body[1])));
     } else if (it->kind == ITEM_CHECK) {
-      vec_push(c, &seq, st_if(c, it->check, NULL, st_call(c, b->m->stop, NULL, 0)));
+      vec_push(c, &seq, st_if(c, ex_unary(c, EX_NOT, it->check), st_call(c, b->m->stop, NULL, 0), NULL));
     } else {
       vec_push(c, &seq, st_for(c, LOOP_SERIAL, it->counter, it->trips, lower_body(b, it->body[0])));
     }

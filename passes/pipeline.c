@@ -41,6 +41,10 @@ static void body_text(Str *s, const Body *b) {
       str_add(s, "}\n");
       continue;
     }
+    if (it->kind == ITEM_CHECK) {
+      str_add(s, "check %s\n", expr_text(s->ctx, it->check));
+      continue;
+    }
     if (it->kind == ITEM_IF) str_add(s, "if %s {\n", it->cond->name);
     else str_add(s, "for %s in [0, %s) {\n", it->counter->name, expr_text(s->ctx, it->trips));
     body_text(s, it->body[0]);
