@@ -2,7 +2,7 @@
  *
  * Before: t[.., i, ..] = i < n0 ? a[.., i, ..] : b[.., i - n0, ..]
  * After:  a and b are parts of t: their makers write t[.., i, ..] and t[.., i + n0, ..], their readers read there, and t needs no stage.
- * What cannot be made in place (an input, a constant, a part of another concatenation) is copied, each part by a stage of its own.
+ * What cannot be made in place (an input, a constant, a slice, a part of another concatenation) is copied, each part by a stage of its own.
  * From the last concatenation to the first, so that one of a prefix (dense blocks) becomes a view of the longer one.
  */
 #include "passes.h"
@@ -20,29 +20,27 @@ typedef struct {
 } Viewer;
 
 /* ---- the parts of a concatenation ---- */
-typedef struct { Tensor *t; int64_t offset; } Part;
+/* e is what elements [offset, offset + n) are; whole: it reads all of that tensor, NULL: anything else. */
+typedef struct { Expr *e; Tensor *whole; int64_t offset, n; } Part;
 typedef VEC(Part) PartList;
 
-static bool is_part(Ctx *c, const Stage *st, const Expr *e, int axis, int64_t *offset) {
-  if (e->op != EX_LOAD || e->n != st->out->rank) return false;
+static Tensor *whole_tensor(Ctx *c, const Stage *st, const Expr *e, int axis, int64_t offset, int64_t n) {
+  if (e->op != EX_LOAD || e->n != st->out->rank || !ex_equals_int(e->u.tensor->shape[axis], n)) return NULL;
   for (int d = 0; d < e->n; d++) {
-    if (d == axis) continue;
-    bool same = e->a[d] == st->axes[d]->self || (st->axes[d]->max == 0 && ex_equals_int(e->a[d], 0));
-    if (!same || e->u.tensor->shape[d] != st->out->shape[d]) return false;
+    Expr *at = d == axis ? ex_sub(c, st->axes[d]->self, ex_int(c, offset)) : st->axes[d]->self;
+    bool same = e->a[d] == at || (d != axis && st->axes[d]->max == 0 && ex_equals_int(e->a[d], 0));
+    if (!same || (d != axis && e->u.tensor->shape[d] != st->out->shape[d])) return NULL;
   }
-  int64_t v, n;
-  if (!ex_is_int(ex_sub(c, st->axes[axis]->self, e->a[axis]), &v) || !ex_is_int(e->u.tensor->shape[axis], &n)) return false;
-  *offset = v;
-  return true;
+  return e->u.tensor;
 }
 
-static bool collect(Viewer *w, const Stage *st, Expr *e, int axis, PartList *parts) {
-  Ctx *c = w->c;
-  int64_t limit, offset;
+/* Elements [from, to) of e; false if a limit is not known or a part is empty. */
+static bool collect(Viewer *w, const Stage *st, Expr *e, int axis, int64_t from, int64_t to, PartList *parts) {
+  int64_t limit;
   if (e->op == EX_SELECT && e->a[0]->op == EX_LT && e->a[0]->a[0] == st->axes[axis]->self && ex_is_int(e->a[0]->a[1], &limit))
-    return collect(w, st, e->a[1], axis, parts) && collect(w, st, e->a[2], axis, parts);
-  if (!is_part(c, st, e, axis, &offset)) return false;
-  vec_push(c, parts, ((Part){e->u.tensor, offset}));
+    return limit > from && limit < to && collect(w, st, e->a[1], axis, from, limit, parts) && collect(w, st, e->a[2], axis, limit, to, parts);
+  if (e->op != EX_LOAD) return false;
+  vec_push(w->c, parts, ((Part){e, whole_tensor(w->c, st, e, axis, from, to - from), from, to - from}));
   return true;
 }
 
@@ -51,24 +49,27 @@ static int concat_axis(Viewer *w, const Stage *st, PartList *parts) {
   for (int d = 0; d < st->out->rank; d++)
     if (st->axes[d]->kind == SYM_DIM) return -1;
   for (int d = 0; d < st->out->rank; d++) {
+    int64_t n;
     parts->n = 0;
-    if (st->body->a[0]->op == EX_LT && st->body->a[0]->a[0] == st->axes[d]->self && collect(w, st, st->body, d, parts)) return d;
+    if (st->body->a[0]->op == EX_LT && st->body->a[0]->a[0] == st->axes[d]->self && ex_is_int(st->out->shape[d], &n) &&
+        collect(w, st, st->body, d, 0, n, parts))
+      return d;
   }
   return -1;
 }
 
 /* ---- what may become a part ---- */
 /* Maps may be stored by channel blocks: parts along the channels then begin and end with a block. */
-static bool is_aligned(Viewer *w, const Tensor *t, int axis, int64_t offset) {
-  int64_t n = 0, lanes = target_lanes(w->m->target, 32);
-  if (t->rank < 3 || axis != 1 || t->dtype != DT_F32) return true;
-  return ex_is_int(t->shape[1], &n) && n % lanes == 0 && offset % lanes == 0;
+static bool is_aligned(Viewer *w, const Tensor *t, int axis, const Part *p) {
+  int64_t lanes = target_lanes(w->m->target, 32);
+  return t->rank < 3 || axis != 1 || t->dtype != DT_F32 || (p->n % lanes == 0 && p->offset % lanes == 0);
 }
 
-static bool can_view(Viewer *w, const Tensor *t, const Tensor *whole, int axis, int64_t offset) {
-  const Maker *k = map_get(&w->makers, KEY(t));
+static bool can_view(Viewer *w, const Part *p, const Tensor *whole, int axis) {
+  const Tensor *t = p->whole;
+  const Maker *k = t ? map_get(&w->makers, KEY(t)) : NULL;
   return k && k->stage && k->writers == 1 && !k->fixed && !k->stage->at && t->scope == SCOPE_NONE && !t->data && !module_is_state(w->m, t) &&
-         t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t)) && is_aligned(w, t, axis, offset);
+         t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t)) && is_aligned(w, whole, axis, p);
 }
 
 static void make_view(Viewer *w, Tensor *t, Tensor *whole, int axis, int64_t offset) {
@@ -81,34 +82,34 @@ static void make_view(Viewer *w, Tensor *t, Tensor *whole, int axis, int64_t off
 
 /* Do the parts already lie one behind the other in a longer tensor? */
 static const View *common_whole(Viewer *w, const PartList *parts, int axis) {
-  const View *first = map_get(&w->views, KEY(parts->v[0].t));
+  const View *first = parts->v[0].whole ? map_get(&w->views, KEY(parts->v[0].whole)) : NULL;
   for (int i = 0; i < parts->n; i++) {
-    const View *v = map_get(&w->views, KEY(parts->v[i].t));
+    const View *v = parts->v[i].whole ? map_get(&w->views, KEY(parts->v[i].whole)) : NULL;
     if (!first || !v || v->whole != first->whole || v->axis != axis || v->offset - first->offset != parts->v[i].offset - parts->v[0].offset) return NULL;
   }
   return first;
 }
 
-/* t[.., i + offset, ..] = part[.., i, ..] */
-static Stage *copy_part(Viewer *w, Tensor *t, const Part *p, int axis) {
+/* whole[.., i + offset, ..] = part at [.., i + offset, ..] */
+static Stage *copy_part(Viewer *w, const Stage *whole, const Part *p, int axis) {
   Ctx *c = w->c;
   Stage *st = NEW(c, Stage);
-  Expr *index[MAX_RANK];
-  st->out = t;
+  Tensor *t = st->out = whole->out;
+  Subst s = subst_new(c);
   st->axes = NEW_ARRAY(c, Sym *, t->rank);
   st->at = NEW_ARRAY(c, Expr *, t->rank);
   for (int d = 0; d < t->rank; d++) {
-    st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), p->t->shape[d]);
-    index[d] = st->axes[d]->self;
-    st->at[d] = d == axis ? ex_add(c, index[d], ex_int(c, p->offset)) : index[d];
+    st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), d == axis ? ex_int(c, p->n) : t->shape[d]);
+    st->at[d] = d == axis ? ex_add(c, st->axes[d]->self, ex_int(c, p->offset)) : st->axes[d]->self;
+    subst_set(&s, whole->axes[d], st->at[d]);
   }
-  st->body = ex_load(c, p->t, index, t->rank);
+  st->body = subst_apply(&s, p->e);
   return st;
 }
 
-static bool all_aligned(Viewer *w, const PartList *parts, int axis) {
+static bool all_aligned(Viewer *w, const Tensor *whole, const PartList *parts, int axis) {
   for (int i = 0; i < parts->n; i++)
-    if (!is_aligned(w, parts->v[i].t, axis, parts->v[i].offset)) return false;
+    if (!is_aligned(w, whole, axis, &parts->v[i])) return false;
   return true;
 }
 
@@ -122,8 +123,8 @@ static int place_parts(Viewer *w, Body *b, int i, Stage *st, const PartList *par
   memmove(&b->items.v[i], &b->items.v[i + 1], sizeof(Item *) * (size_t)(b->items.n - i));
   for (int k = 0; k < parts->n && !whole; k++) {
     const Part *p = &parts->v[k];
-    if (can_view(w, p->t, st->out, axis, p->offset)) make_view(w, p->t, st->out, axis, p->offset);
-    else body_insert(w->c, b, i + made++, copy_part(w, st->out, p, axis), source);
+    if (can_view(w, p, st->out, axis)) make_view(w, p->whole, st->out, axis, p->offset);
+    else body_insert(w->c, b, i + made++, copy_part(w, st, p, axis), source);
   }
   return made;
 }
@@ -179,7 +180,7 @@ static void view_body(Viewer *w, Body *b) {
     Item *it = b->items.v[i];
     PartList parts = {0};
     int axis = it->kind == ITEM_GROUP && it->group->stages.n == 1 ? concat_axis(w, group_root(it->group), &parts) : -1;
-    if (axis >= 0 && all_aligned(w, &parts, axis)) place_parts(w, b, i, group_root(it->group), &parts, axis);
+    if (axis >= 0 && all_aligned(w, group_root(it->group)->out, &parts, axis)) place_parts(w, b, i, group_root(it->group), &parts, axis);
   }
 }
 

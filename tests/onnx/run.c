@@ -1,6 +1,6 @@
 /* run.c - dlc-onnx-tests: runs folders of ONNX tests (model.onnx, test_data_set_N/{input,output}_I.pb) and tells which pass.
  *
- *   dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]
+ *   dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]
  *
  * On the interpreter, or with --cpu (a row of targets.def) compiled for that CPU and run from the library. --symbolic: extents of
  * inputs other than 0 and 1 are symbols, equal ones the same.
@@ -18,18 +18,16 @@
 #include <unistd.h>
 
 #include "../../frontend/onnx/onnx.h"
-#include "../../frontend/cli/runner.h"
-#include "../../frontend/output.h"
 #include "../../ir/interp.h"
-#include "../../passes/passes.h"
 #include "../../passes/simplify.h"
+#include "../library.h"
 
 typedef struct { const char *name, *status; } Row;
 typedef VEC(Row) RowList;
 typedef VEC(const char *) NameList;
 
 static Ctx *main_ctx;
-static const char *only, *status_path, *cpu;
+static const char *only, *skip, *status_path, *cpu;
 static bool update, quiet, symbolic;
 static char scratch[] = "/tmp/dlc-onnx-XXXXXX";      /* libraries, named by their test's process */
 static int jobs = 2;
@@ -117,19 +115,9 @@ typedef struct { Graph *graph; Interp *interp; Runner *library; } Engine;
 static const char *library_path(Ctx *c, pid_t pid, const char *suffix) { return ctx_printf(c, "%s/%d%s", scratch, (int)pid, suffix); }
 
 static Runner *compile_library(Ctx *c, Graph *g) {
-  Options *o = NEW(c, Options);
-  CompileReport *report = NEW(c, CompileReport);
-  ObjectList objects = { 0 };
-  *o = (Options){ .model = "model.onnx", .output = library_path(c, getpid(), ".so"), .name = "model", .cpu = cpu, .jobs = 1, .emit = "so" };
-  Module m = { .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host_compute = host_compute,
-               .notes = str_new(c), .graph = g };
-  Outputs out = output_open(c, o);
-  pipeline_run(&m);
-  emit_kernels(&m, &objects);
-  entry_emit(&m, &(EntryInfo){ o->name, output_info(&m, "") }, &objects);
-  output_write(&m, &out, &objects, "");
-  output_commit(&m, &out, report);
-  return runner_library(c, o->output, 2);
+  Module *m = test_module(c, g, cpu, library_path(c, getpid(), ".so"));
+  pipeline_run(m);
+  return test_library(m, 2);
 }
 
 static Engine engine_new(Ctx *c, Graph *g) {
@@ -368,7 +356,7 @@ static int run_all(const char *root) {
   int passed = 0, fixed = 0, unsupported = 0, started = 0;
   find_tests(root, "", &all);
   for (int i = 0; i < all.n; i++)
-    if (!only || strstr(all.v[i], only)) vec_push(main_ctx, &tests, all.v[i]);
+    if ((!only || strstr(all.v[i], only)) && !(skip && strstr(all.v[i], skip))) vec_push(main_ctx, &tests, all.v[i]);
   for (int i = 0; i < tests.n; i++) {
     for (; started < tests.n && started < i + jobs; started++)
       running[started % AHEAD] = start_test(ctx_printf(main_ctx, "%s/%s", root, tests.v[started]));
@@ -389,6 +377,7 @@ int main(int argc, char **argv) {
   const char *root = NULL;
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--only") && i + 1 < argc) only = argv[++i];
+    else if (!strcmp(argv[i], "--skip") && i + 1 < argc) skip = argv[++i];
     else if (!strcmp(argv[i], "--status") && i + 1 < argc) status_path = argv[++i];
     else if (!strcmp(argv[i], "--cpu") && i + 1 < argc) cpu = argv[++i];
     else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) jobs = atoi(argv[++i]);
@@ -398,7 +387,7 @@ int main(int argc, char **argv) {
     else if (!root) root = argv[i];
   }
   if (!root || jobs < 1 || jobs > AHEAD) {
-    fprintf(stderr, "dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--status FILE [--update]] [--quiet]\n");
+    fprintf(stderr, "dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]\n");
     return 2;
   }
   if (cpu && !mkdtemp(scratch)) {

@@ -1,0 +1,32 @@
+/* library.h - for tests: a graph through the pipeline to a library that runs here. */
+#ifndef DLC_TESTS_LIBRARY_H
+#define DLC_TESTS_LIBRARY_H
+
+#include "../frontend/cli/runner.h"
+#include "../frontend/output.h"
+#include "../passes/passes.h"
+
+/* What compiles g for a CPU (a row of targets.def); path is where the library goes. */
+static inline Module *test_module(Ctx *c, Graph *g, const char *cpu, const char *path) {
+  Options *o = NEW(c, Options);
+  Module *m = NEW(c, Module);
+  *o = (Options){ .model = "model.onnx", .output = path, .name = "model", .cpu = cpu, .jobs = 1, .emit = "so" };
+  *m = (Module){ .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host_compute = host_compute,
+                 .notes = str_new(c), .graph = g };
+  return m;
+}
+
+/* After pipeline_run: the library, written and loaded. A header stands beside it. */
+static inline Runner *test_library(Module *m, int threads) {
+  Ctx *c = m->c;
+  CompileReport *report = NEW(c, CompileReport);
+  ObjectList objects = { 0 };
+  Outputs out = output_open(c, m->opt);
+  emit_kernels(m, &objects);
+  entry_emit(m, &(EntryInfo){ m->opt->name, output_info(m, "") }, &objects);
+  output_write(m, &out, &objects, "");
+  output_commit(m, &out, report);
+  return runner_library(c, m->opt->output, threads);
+}
+
+#endif
