@@ -64,18 +64,30 @@ void link_object(Link *l, const char *name, const void *bytes, size_t n) {
   vec_push(l->c, &l->objects, path);
 }
 
-int link_on_disk(Link *l, const char *name) {
+void link_data(Link *l, const char *symbol, int64_t size, LinkWrite *write, void *user) {
+  size_t n;
+  char *bytes = elf_data_object(l->target, symbol, size, &n);
+  if (!bytes) diag_fail(l->c, E0601, NULL, NULL, "out of memory");
+  link_object(l, "weights.o", bytes, n);
+  free(bytes);
+  l->write = write;
+  l->write_user = user;
+}
+
+static void write_data(Link *l) {
+  int64_t at;
+  uint64_t digest;
+  if (!elf_append_data(l->out, l->target, &at)) link_cannot_write(l);
+  if (at < 0) return;
+  int fd = open(l->out, O_RDWR | O_CLOEXEC);
+  add_file(l, l->out, fd);
+  if (!l->write(l->write_user, fd, at, &digest) || !elf_mix_build_id(l->out, digest)) link_cannot_write(l);
+}
+
+/* The linker's own words are longer. */
+static void check_folder(Link *l) {
   const char *slash = strrchr(l->out, '/');
-  char *folder = ctx_printf(l->c, "%.*s", slash ? (int)(slash - l->out + 1) : 1, slash ? l->out : ".");
-  int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd < 0) { /* not every file system has them */
-    char *path = ctx_printf(l->c, "%s/.dlc-tmp.XXXXXX", folder);
-    fd = mkostemp(path, O_CLOEXEC);
-    if (fd >= 0) unlink(path);
-  }
-  const char *path = add_file(l, name, fd);
-  vec_push(l->c, &l->objects, path);
-  return fd;
+  if (access(slash ? ctx_printf(l->c, "%.*s", (int)(slash - l->out + 1), l->out) : ".", W_OK)) link_cannot_write(l);
 }
 
 static const char *export_map(Link *l, const char *const *exports, int n) {
@@ -114,6 +126,7 @@ static _Noreturn void link_failed(Link *l, char *messages) {
 
 void link_shared(Link *l, const char *const *exports, int nexports, const char *soname) {
   const ElfTarget *t = l->target;
+  check_folder(l);
   link_object(l, "runtime.o", t->runtime, (size_t)(t->runtime_end - t->runtime));
   const char *libc = in_memory(l, "libc.so.6", t->libc, (size_t)(t->libc_end - t->libc));
   VEC(const char *) argv = {0};
@@ -121,6 +134,7 @@ void link_shared(Link *l, const char *const *exports, int nexports, const char *
   ARG("ld.lld"), ARG("-m"), ARG(t->emulation), ARG("-shared"), ARG("-o"), ARG(l->out);
   ARG("--version-script"), ARG(export_map(l, exports, nexports));
   ARG("-z"), ARG("relro"), ARG("-z"), ARG("now"), ARG("-z"), ARG("noexecstack"), ARG("-z"), ARG("defs");
+  ARG("-z"), ARG("lrodata-after-bss"); /* last: there is room for the constants at the end of the file */
   ARG("--build-id=sha1"), ARG("--gc-sections"), ARG("--hash-style=gnu");
   ARG("-soname"),
       ARG(soname ? soname : "model"); /* names the set of versions too, which without it has the output's path */
@@ -128,5 +142,6 @@ void link_shared(Link *l, const char *const *exports, int nexports, const char *
   ARG(libc);
   char *messages;
   if (lld_link(argv.n, argv.v, &messages)) link_failed(l, messages);
+  if (l->write) write_data(l);
   if (!soname && !elf_drop_soname(l->out)) link_cannot_write(l);
 }

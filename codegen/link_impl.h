@@ -25,10 +25,15 @@ struct Link {
   const ElfTarget *target;
   VEC(LinkFile) files;             /* all, to be closed */
   VEC(const char *) objects;       /* paths of those that are linked, in order */
+  LinkWrite *write;                /* link_data */
+  void *write_user;
 };
 
-int link_on_disk(Link *l, const char *name);                 /* a file for a large object, in the output's folder; it is linked in */
-bool elf_drop_soname(const char *path);                      /* elf.c: takes the name's entry out of the dynamic section */
+/* elf.c: of files at path; false: errno */
+char *elf_data_object(const ElfTarget *t, const char *name, int64_t size, size_t *n);   /* malloc'ed; NULL: no memory */
+bool elf_append_data(const char *path, const ElfTarget *t, int64_t *at);     /* room for the data section at the end; -1: nobody uses it */
+bool elf_mix_build_id(const char *path, uint64_t digest);
+bool elf_drop_soname(const char *path);                      /* takes the name's entry out of the dynamic section */
 _Noreturn void link_cannot_write(Link *l);                   /* E0502 with errno's words */
 
 #endif

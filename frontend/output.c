@@ -2,7 +2,9 @@
 #include "output.h"
 #include "../codegen/header.h"
 #include "../codegen/link.h"
+#include "../passes/passes.h"
 #include "elf.h"
+#include "records.h"
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -95,7 +97,7 @@ const char *output_info(Module *m, const char *sha256) {
   output_json_ports(&j, m->c, "inputs", m->graph->inputs.v, m->graph->inputs.n);
   output_json_ports(&j, m->c, "outputs", m->graph->outputs.v, m->graph->outputs.n);
   json_int(&j, "weight_bytes", m->weight_bytes);
-  json_int(&j, "kernels", m->kernels.n);
+  records_json(&j, m);
   json_close(&j, '}');
   fclose(memory);
   const char *info = ctx_printf(m->c, "%s", text);
@@ -103,14 +105,16 @@ const char *output_info(Module *m, const char *sha256) {
   return info;
 }
 
+static bool write_weights(void *module, int fd, int64_t at, uint64_t *digest) {
+  return weights_write(module, fd, at, digest);
+}
+
 /* The library of all objects and the weights, at `path`. */
 static void link_library(Module *m, const ObjectList *objects, const char *path) {
   Link *l = link_begin(m->c, m->target->triple, path);
   const char *exports[2] = {ctx_printf(m->c, "%s_model", m->opt->name), ctx_printf(m->c, "%s_run", m->opt->name)};
   for (int i = 0; i < objects->n; i++) link_object(l, objects->v[i].name, objects->v[i].bytes, objects->v[i].size);
-  ElfData *weights = elf_data_begin(l, "weights.o", "dlc_weights");
-  elf_data_put(weights, m->weights, (size_t)m->weight_bytes);
-  elf_data_end(weights);
+  if (m->weight_bytes) link_data(l, "dlc_weights", m->weight_bytes, write_weights, m);
   link_shared(l, exports, 2, NULL);
 }
 

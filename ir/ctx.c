@@ -91,7 +91,8 @@ void ctx_release(const Ctx *c, const void *from, size_t n) {
   for (int i = 0; i < c->maps.n; i++) {
     const FileMap *m = &c->maps.v[i];
     if ((const char *)from < m->p || (const char *)from >= m->p + m->n) continue;
-    uintptr_t a = ((uintptr_t)from + page - 1) / page * page, end = ((uintptr_t)from + n) / page * page;
+    uintptr_t a = ((uintptr_t)from + page - 1) / page * page, end = (uintptr_t)from + MIN(n, (size_t)(m->p + m->n - (const char *)from));
+    end = end / page * page;
     if (a < end) madvise((void *)a, end - a, MADV_DONTNEED);
   }
 }

@@ -99,7 +99,7 @@ Range expr_range(Ctx *c, const Expr *e);                     /* of an integer ex
 bool expr_proves(Ctx *c, Expr *cond);                        /* cond (a bool Expr) holds for all values; symbolic extents used */
 
 /* ---- rewriting ---- */
-typedef struct { Ctx *ctx; Map memo; } Subst;                /* symbol -> expression, memoised per node */
+typedef struct { Ctx *ctx; Map memo; uint32_t syms; } Subst; /* symbol -> expression, memoised per node; syms as in Expr */
 Subst subst_new(Ctx *c);
 void subst_set(Subst *s, const Sym *from, Expr *to);         /* before the first subst_apply */
 Expr *subst_apply(Subst *s, Expr *e);

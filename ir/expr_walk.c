@@ -106,13 +106,18 @@ Expr *expr_map(Ctx *c, Expr *e, Expr *(*f)(Ctx *c, Expr *e, void *user), void *u
 }
 
 /* ---- substitution ---- */
-Subst subst_new(Ctx *c) { return (Subst){c, map_new(c)}; }
+Subst subst_new(Ctx *c) { return (Subst){c, map_new(c), 0}; }
+
+static void replace(Subst *s, const Sym *from, Expr *to) {
+  map_set(&s->memo, KEY(from->self), to);
+  if (to != from->self) s->syms |= from->self->syms;
+}
 
 void subst_set(Subst *s, const Sym *from, Expr *to) {
   if (to->dtype != DT_I64)
     diag_bug(s->ctx, "symbol %s replaced by %s, which is %s", from->name, expr_text(s->ctx, to),
              dtype_info[to->dtype].name);
-  map_set(&s->memo, KEY(from->self), to);
+  replace(s, from, to);
 }
 
 /* A reduction's axes are bound: they stay, unless their extents change, which takes new symbols. */
@@ -128,13 +133,13 @@ static Expr *subst_reduce(Subst *s, Expr *e) {
     }
     Expr *extent = axis->extent ? subst_apply(s, axis->extent) : NULL;
     axes[i - 1] = extent == axis->extent ? axis : sym_axis(c, axis->kind, axis->name, extent);
-    map_set(&s->memo, KEY(axis->self), axes[i - 1]->self);
+    replace(s, axis, axes[i - 1]->self);
   }
   return ex_reduce(c, (Combiner)e->u.i, subst_apply(s, e->a[0]), axes, e->n - 1);
 }
 
 Expr *subst_apply(Subst *s, Expr *e) {
-  if (!e->syms) return e;
+  if (!(e->syms & s->syms)) return e;
   Expr *done = map_get(&s->memo, KEY(e));
   if (done) return done;
   Expr *r = e;

@@ -147,7 +147,7 @@ static void read_data(Reader *r, Tensor *t) {
     lex_expect(&r->lx, "(");
     read_element(r, t->dtype, one);
     lex_expect(&r->lx, ")");
-    *t->data = (ConstData){ one, true };
+    *t->data = (ConstData){ .bytes = one, .splat = true };
     return;
   }
   if (lex_is(&r->lx, "blob"))

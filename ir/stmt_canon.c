@@ -152,7 +152,7 @@ static Expr *copy_node(Canon *k, Expr *e) {
 }
 
 static Expr *copy_expr(Canon *k, Expr *e) {
-  if (e->op == EX_CONST) return e;
+  if (e->op == EX_CONST) return dtype_is_float((DType)e->dtype) ? ex_const(k->c, (DType)e->dtype, e->u.f) : ex_const_i(k->c, (DType)e->dtype, e->u.i);
   Expr *copy = map_get(&k->exprs, KEY(e));
   if (copy) return copy;
   copy = copy_node(k, e);

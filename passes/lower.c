@@ -7,24 +7,34 @@
 #include "passes.h"
 #include "sched.h"
 
-typedef struct { Module *m; Ctx *c; Map kernels; int made; } Builder;
+typedef struct {
+  Module *m;
+  Ctx *c;
+  Map kernels;
+  int made;
+  Ctx *texts;                      /* where texts of kernels are made, anew after some: the copies behind them are larger than the kernels */
+  int ntexts;
+} Builder;
 typedef VEC(Stmt *) StmtList;
 
 /* ---- equal kernels: equal canonical text under numbers for names ---- */
-static const char *nameless_text(Ctx *c, const Kernel *k) {
+static const char *nameless_text(Builder *b, const Kernel *k) {
+  enum { FEW = 32 };
+  Ctx *c = b->c;
   Kernel copy = *k;
   const char **names = NEW_ARRAY(c, const char *, k->nparams + 1);
+  if (b->ntexts++ % FEW == 0) ctx_free(b->texts), b->texts = ctx_new();
   copy.name = "k";
   copy.why = copy.source = NULL;
   for (int i = 0; i < k->nparams; i++) names[i] = k->params[i]->name, k->params[i]->name = ctx_printf(c, "p%d", i);
-  const char *text = ctx_intern(c, ctx_printf(c, "%d %s", k->prefetch, kernel_text(c, &copy)));
+  const char *text = ctx_intern(c, ctx_printf(b->texts, "%d %s", k->prefetch, kernel_text(b->texts, &copy)));
   for (int i = 0; i < k->nparams; i++) k->params[i]->name = names[i];
   return text;
 }
 
 /* ---- calls ---- */
 static Stmt *call(Builder *b, Kernel *k) {
-  const char *key = nameless_text(b->c, k);
+  const char *key = nameless_text(b, k);
   Kernel *same = map_get(&b->kernels, KEY(key));
   Tensor **args = k->params;
   if (!same) {
@@ -109,9 +119,18 @@ static Stmt *lower_body(Builder *b, Body *body) {
   return st_seq(c, seq.v, seq.n);
 }
 
+static void free_texts(void *builder) {
+  Builder *b = builder;
+  ctx_free(b->texts);
+  b->texts = NULL;
+}
+
 void pass_lower(Module *m) {
-  Builder b = {.m = m, .c = m->c, .kernels = map_new(m->c)};
+  Builder *b = NEW(m->c, Builder);
+  *b = (Builder){.m = m, .c = m->c, .kernels = map_new(m->c)};
+  ctx_defer(m->c, free_texts, b);
   m->stop = NEW(m->c, Kernel);
   m->stop->name = "stop";
-  m->program = lower_body(&b, m->body);
+  m->program = lower_body(b, m->body);
+  free_texts(b);
 }

@@ -49,9 +49,8 @@ struct Module {
   Kernel *stop;                    /* a CALL of it ends the program: the shapes break what the model was compiled under */
   Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
-  VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set, data packed */
-  int64_t weight_bytes, scratch_bytes;
-  unsigned char *weights;          /* the packed constants, weight_bytes of them (weights.c) */
+  VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set */
+  int64_t weight_bytes, scratch_bytes;   /* of all of consts with their gaps (weights_write gives the bytes); per thread */
   Str notes;                       /* --explain */
   int folded, fused;               /* counts for the summary line */
 };

@@ -12,7 +12,8 @@ void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the
 void pass_fuse(Module *m);         /* fuse.c: which stages share a kernel */
 void pass_pack(Module *m);         /* pack.c: run-time operands of contractions copied where they lie scattered */
 void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */
-void pass_weights(Module *m);      /* weights.c: constants stored as their kernels read them */
+void pass_weights(Module *m);      /* weights.c: where constants lie, stored as their kernels read them */
+bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest);   /* all, into a file from byte `at` on; false: errno */
 void weights_store(Module *m, const Tensor *t, unsigned char *to);         /* one constant, in its layout */
 void pass_memplan(Module *m);      /* memplan.c: where every tensor lives */
 

@@ -1,38 +1,38 @@
-/* weights.c - pass_weights: constants stored as their kernels read them, in execution order, each once.
+/* weights.c - pass_weights: where every constant lies, in execution order, each once; weights_write puts them there.
  *
- * Before: SCOPE_NONE tensors with row-major data, some with a layout that a schedule asked for. After: SCOPE_CONST with an offset in
- * m->weights. Packing is the layout's own index map, run over whole tensors.
+ * Before: SCOPE_NONE tensors with row-major data, some with a layout that a schedule asked for. After: SCOPE_CONST with an offset; the
+ * bytes go straight into the output file once it is linked, some rows at a time on all threads, and the model's pages go as they are read:
+ * a model is never in memory as a whole.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "passes.h"
+#include "storage.h"
+#include "threads.h"
 
-enum { WEIGHT_ALIGN = 64 };
+enum { WEIGHT_ALIGN = 64, SLICE = 1 << 20 };
 
 typedef struct { Module *m; Map seen; } Packer;
 
-static int64_t storage_bytes(Module *m, const Tensor *t) {
-  int64_t n, bytes;
-  if (!ex_is_int(layout_elements(m->c, t), &n) || !mul_ok(n, dtype_bytes(t->dtype), &bytes))
-    diag_fail(m->c, E0308, NULL, NULL, "constant '%s' is too large", diag_quote(m->c, t->name));
-  return bytes;
-}
-
 static const char *identity(Ctx *c, const Tensor *t) {
-  return ctx_intern(c, ctx_printf(c, "%p %d %s %s", (void *)t->data->bytes, t->data->splat, tensor_type_text(c, t), layout_text(c, t->layout)));
+  const void *what = t->data->maker ? (const void *)t->data->maker : t->data->bytes;
+  return ctx_intern(c, ctx_printf(c, "%p %d %s %s", what, t->data->splat, tensor_type_text(c, t), layout_text(c, t->layout)));
 }
 
 static void place(Packer *p, Tensor *t) {
   Module *m = p->m;
   if (!t->data || t->offset) return;
   t->scope = SCOPE_CONST;
-  Tensor *same = map_get(&p->seen, KEY(identity(m->c, t)));
+  const char *id = identity(m->c, t);
+  Tensor *same = map_get(&p->seen, KEY(id));
   if (same) { t->offset = same->offset; return; }
-  map_set(&p->seen, KEY(identity(m->c, t)), t);
+  map_set(&p->seen, KEY(id), t);
   int64_t end;
   t->offset = ex_int(m->c, m->weight_bytes);
-  if (!add_ok(m->weight_bytes, storage_bytes(m, t) + WEIGHT_ALIGN, &end)) diag_fail(m->c, E0308, NULL, NULL, "the constants are too large");
+  if (!add_ok(m->weight_bytes, storage_of(m->c, t).bytes + WEIGHT_ALIGN, &end)) diag_fail(m->c, E0308, NULL, NULL, "the constants are too large");
   m->weight_bytes = end / WEIGHT_ALIGN * WEIGHT_ALIGN;
   vec_push(m->c, &m->consts, t);
 }
@@ -45,85 +45,139 @@ static void place_calls(Packer *p, const Stmt *s) {
     if (s->body[i]) place_calls(p, s->body[i]);
 }
 
-/* ---- packing: an odometer over the storage, one step a physical dimension, runs of the last one ---- */
-typedef struct {
-  int n;
-  int64_t extent[2 * MAX_RANK], div[2 * MAX_RANK], mod[2 * MAX_RANK];
-  int dim[2 * MAX_RANK];
-  int64_t shape[MAX_RANK], stride[MAX_RANK];
-  int rank;
-  const Layout *l;
-} Odometer;
-
-static Odometer physical(const Tensor *t) {
-  Odometer p = {.n = t->layout->n, .rank = t->rank, .l = t->layout};
-  tensor_dims(t, p.shape);
-  for (int64_t d = t->rank - 1, s = 1; d >= 0; s *= p.shape[d--]) p.stride[d] = s;
-  for (int j = 0; j < p.n; j++) {
-    const LayoutPart *part = &t->layout->part[j];
-    int64_t whole = p.shape[part->dim] + t->layout->ring_lo[part->dim] + t->layout->ring_hi[part->dim];
-    p.dim[j] = part->dim;
-    p.div[j] = part->div;
-    p.extent[j] = part->mod ? part->mod : (whole + part->div - 1) / part->div;
-  }
-  return p;
-}
-
-/* The row-major offset of the element that physical index at[] holds; -1 in the ring or a tail. */
-static int64_t source_of(const Odometer *p, const int64_t *at) {
-  int64_t index[MAX_RANK] = {0}, offset = 0;
-  for (int j = 0; j < p->n; j++) index[p->dim[j]] += at[j] * p->div[j];
-  for (int d = 0; d < p->rank; d++) {
-    int64_t i = index[d] - p->l->ring_lo[d];
-    if (i < 0 || i >= p->shape[d]) return -1;
-    offset += i * p->stride[d];
-  }
-  return offset;
-}
-
-static void pack(const Tensor *t, unsigned char *to, int64_t elements) {
-  Odometer p = physical(t);
-  int64_t at[2 * MAX_RANK] = {0}, size = dtype_bytes(t->dtype), run = p.extent[p.n - 1], step = p.div[p.n - 1] * p.stride[p.dim[p.n - 1]];
-  const unsigned char *from = t->data->bytes;
-  for (int64_t e = 0; e < elements; e += run) {
-    int64_t first, last;
-    at[p.n - 1] = run - 1;
-    last = source_of(&p, at);
-    at[p.n - 1] = 0;
-    first = source_of(&p, at);
-    for (int64_t i = 0; i < run; i++) {
-      int64_t source = first + i * step;
-      if (first < 0 || last < 0) at[p.n - 1] = i, source = source_of(&p, at);
-      if (source >= 0 && size == 4) ((uint32_t *)to)[e + i] = ((const uint32_t *)from)[t->data->splat ? 0 : source];
-      else if (source >= 0) memcpy(to + (e + i) * size, from + (t->data->splat ? 0 : source * size), (size_t)size);
-    }
-    at[p.n - 1] = 0;
-    for (int j = p.n - 2; j >= 0 && ++at[j] == p.extent[j]; j--) at[j] = 0;
-  }
-}
-
-void weights_store(Module *m, const Tensor *t, unsigned char *to) {
-  int64_t bytes = storage_bytes(m, t), size = dtype_bytes(t->dtype);
-  if (t->layout) return pack(t, to, bytes / size);
-  if (!t->data->splat) { memcpy(to, t->data->bytes, (size_t)bytes); return; }
-  for (int64_t i = 0; i < bytes; i += size) memcpy(to + i, t->data->bytes, (size_t)size);
-}
-
-static void unmap(void *m) {
-  Module *module = m;
-  if (module->weights) munmap(module->weights, (size_t)module->weight_bytes + WEIGHT_ALIGN);
-}
-
 void pass_weights(Module *m) {
   Packer p = {m, map_new(m->c)};
   place_calls(&p, m->program);
-  void *blob = mmap(NULL, (size_t)m->weight_bytes + WEIGHT_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (blob == MAP_FAILED) diag_fail(m->c, E0601, NULL, NULL, "no memory for %lld bytes of constants", (long long)m->weight_bytes);
-  m->weights = blob;
-  ctx_defer(m->c, unmap, m);
-  for (int i = 0; i < m->consts.n; i++) {
-    int64_t offset;
-    if (!ex_is_int(m->consts.v[i]->offset, &offset)) diag_bug(m->c, "constant without an offset");
-    weights_store(m, m->consts.v[i], m->weights + offset);
+}
+
+/* ---- writing ---- */
+typedef struct { Storage storage; const ConstData *data; const void *bytes; int64_t at, elements, left; } Item;
+typedef struct { Item *item; int64_t row, end; } Slice;
+typedef struct {
+  const Module *m;
+  VEC(Slice) slices;
+  int64_t next, largest;
+  int fd, error;
+  uint64_t digest;
+  const ConstMaker *maker;         /* what is made at the moment, and where */
+  void *made;
+} Writer;
+
+/* The same whatever the order of the slices: a sum over them. */
+static uint64_t digest_of(const unsigned char *p, int64_t n, int64_t at) {
+  uint64_t lane[4] = {(uint64_t)at, 1, 2, 3}, word;
+  for (; n >= 32; p += 32, n -= 32)
+    for (int i = 0; i < 4; i++) {
+      memcpy(&word, p + 8 * i, 8);
+      lane[i] = (lane[i] ^ word) * 0x9e3779b97f4a7c15u;
+      lane[i] ^= lane[i] >> 29;
+    }
+  for (int64_t i = 0; i < n; i++) lane[0] = (lane[0] ^ p[i]) * 0x100000001b3u;
+  uint64_t h = 0;
+  for (int i = 0; i < 4; i++) h = (h ^ lane[i] ^ lane[i] >> 32) * 0xbf58476d1ce4e5b9u;
+  return h ^ h >> 31;
+}
+
+static int write_all(int fd, const char *p, int64_t n, int64_t at) {
+  for (ssize_t done; n; p += done, at += done, n -= done) {
+    done = pwrite(fd, p, (size_t)n, at);
+    if (done < 0 && errno == EINTR) done = 0;
+    else if (done <= 0) return done ? errno : EIO;
   }
+  return 0;
+}
+
+/* The pages of the model that nobody reads again soon. */
+static void let_go(const Writer *w, const Slice *s) {
+  Item *it = s->item;
+  int64_t from, to;
+  if (!__atomic_sub_fetch(&it->left, 1, __ATOMIC_ACQ_REL)) ctx_release(w->m->c, it->bytes, (size_t)(it->elements * it->storage.size));
+  else if (storage_done(&it->storage, s->row, s->end, &from, &to)) ctx_release(w->m->c, (const char *)it->bytes + from, (size_t)(to - from));
+}
+
+static void write_slices(void *user) {
+  Writer *w = user;
+  char *buffer = malloc((size_t)w->largest);
+  uint64_t digest = 0;
+  int error = buffer ? 0 : ENOMEM;
+  for (int64_t i; !error && (i = threads_take(&w->next)) < w->slices.n;) {
+    const Slice *s = &w->slices.v[i];
+    const Storage *st = &s->item->storage;
+    int64_t at = s->item->at + s->row * st->row_bytes, n = (s->end - s->row) * st->row_bytes;
+    storage_fill(st, s->item->bytes, s->row, s->end - s->row, buffer);
+    digest += digest_of((unsigned char *)buffer, n, at);
+    error = write_all(w->fd, buffer, n, at);
+    let_go(w, s);
+  }
+  free(buffer);
+  if (error) __atomic_store_n(&w->error, error, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&w->digest, digest, __ATOMIC_RELAXED);
+}
+
+static void run_slices(Writer *w) {
+  w->next = 0;
+  threads_run(threads_wanted(w->m, w->slices.n), write_slices, w);
+  w->slices.n = 0;
+  w->largest = 0;
+}
+
+static void add_slices(Writer *w, Item *it) {
+  const Storage *s = &it->storage;
+  int64_t step = MAX(SLICE / MAX(s->row_bytes, 1), 1);
+  if (step > s->group) step -= step % s->group;
+  for (int64_t row = 0, end; row < s->rows; row = end, it->left++) {
+    end = MIN(row + step, s->rows);
+    if (step < s->group) end = MIN(end, (row / s->group + 1) * s->group);
+    vec_push(w->m->c, &w->slices, ((Slice){it, row, end}));
+  }
+  w->largest = MAX(w->largest, MIN(step, s->rows) * s->row_bytes);
+}
+
+static void make_pieces(void *user) {
+  Writer *w = user;
+  for (int64_t i; (i = threads_take(&w->next)) < w->maker->n;) w->maker->make(w->maker, i, w->made);
+}
+
+/* What a maker gives, made as a whole, used, and gone again. */
+static void write_made(Writer *w, Item *it) {
+  size_t n = (size_t)(it->elements * it->storage.size);
+  void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) diag_fail(w->m->c, E0601, NULL, NULL, "no memory for %zu bytes of transformed weights", n);
+  w->maker = it->data->maker;
+  w->made = p;
+  w->next = 0;
+  threads_run(threads_wanted(w->m, w->maker->n), make_pieces, w);
+  it->bytes = p;
+  add_slices(w, it);
+  run_slices(w);
+  munmap(p, n);
+}
+
+static Item item_of(const Module *m, const Tensor *t) {
+  Item it = {.storage = storage_of(m->c, t), .data = t->data, .bytes = t->data->bytes};
+  if (!ex_is_int(t->offset, &it.at)) diag_bug(m->c, "constant without an offset");
+  it.elements = 1;
+  if (!t->data->splat && !ex_is_int(tensor_elements(m->c, t), &it.elements)) diag_bug(m->c, "constant without a size");
+  return it;
+}
+
+bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest) {
+  Writer w = {.m = m, .fd = fd};
+  Item *items = NEW_ARRAY(m->c, Item, m->consts.n + 1);
+  for (int i = 0; i < m->consts.n; i++) {
+    items[i] = item_of(m, m->consts.v[i]);
+    items[i].at += at;
+    if (!items[i].data->maker) add_slices(&w, &items[i]);
+  }
+  run_slices(&w);
+  for (int i = 0; i < m->consts.n && !w.error; i++)
+    if (items[i].data->maker) write_made(&w, &items[i]);
+  *digest = w.digest;
+  errno = w.error;
+  return !w.error;
+}
+
+void weights_store(Module *m, const Tensor *t, unsigned char *to) {
+  Storage s = storage_of(m->c, t);
+  storage_fill(&s, t->data->bytes, 0, s.rows, to);
 }

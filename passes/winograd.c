@@ -7,7 +7,6 @@
  * The transforms are expressions that select by a, b (by h % m, w % m); their schedules unroll those. Source: winograd.def.
  */
 #include <math.h>
-#include <sys/mman.h>
 
 #include "passes.h"
 #include "stages.h"
@@ -26,6 +25,7 @@ static const Transform transforms[] = {
 typedef struct {
   Module *m;
   Ctx *c;
+  Map *made;                       /* transformed weights, by those they come from and tile */
   Stage *st;
   Expr *reduce, *load, *fill_cond; /* of the map: its load, and the bounds checks around it or NULL */
   Tensor *weights;
@@ -88,47 +88,52 @@ static const Transform *choose(const Conv *k) {
 }
 
 /* ---- the weights ---- */
-typedef struct { void *p; size_t n; } Mapping;
-static void unmap(void *user) {
-  Mapping *m = user;
-  munmap(m->p, m->n);
+enum { LANES = 8, PIECE = 16 };    /* output channels computed side by side; input channels a piece */
+typedef struct { ConstMaker maker; const Transform *t; const ConstData *g; int64_t in, out; } Transformed;
+
+/* U[a,b] of n output channels of one input channel: (G g G^T)[a,b] */
+static void transform(const Transformed *w, int64_t c, int64_t k, int n, float *u) {
+  int a = w->t->m + 2;
+  double g[9][LANES] = {{0}}, half[6][3][LANES];
+  for (int q = 0; q < n; q++)
+    for (int i = 0; i < 9; i++) {
+      float v;
+      memcpy(&v, (const float *)w->g->bytes + (w->g->splat ? 0 : ((k + q) * w->in + c) * 9 + i), sizeof v);
+      g[i][q] = v;
+    }
+  for (int x = 0; x < a; x++)
+    for (int j = 0; j < 3; j++)
+      for (int q = 0; q < LANES; q++)
+        half[x][j][q] = w->t->g[x * 3] * g[j][q] + w->t->g[x * 3 + 1] * g[3 + j][q] + w->t->g[x * 3 + 2] * g[6 + j][q];
+  for (int x = 0; x < a; x++)
+    for (int y = 0; y < a; y++) {
+      const double *by = &w->t->g[y * 3];
+      float sum[LANES];
+      for (int q = 0; q < LANES; q++) sum[q] = (float)(half[x][0][q] * by[0] + half[x][1][q] * by[1] + half[x][2][q] * by[2]);
+      memcpy(u + ((x * a + y) * w->in + c) * w->out + k, sum, sizeof(float) * (size_t)n);
+    }
 }
 
-static float *big_array(Ctx *c, int64_t n) {
-  Mapping *m = NEW(c, Mapping);
-  m->n = (size_t)n * sizeof(float);
-  m->p = mmap(NULL, m->n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (m->p == MAP_FAILED) diag_fail(c, E0601, NULL, NULL, "no memory for %zu bytes of transformed weights", m->n);
-  ctx_defer(c, unmap, m);
-  return m->p;
+static void make(const ConstMaker *m, int64_t piece, void *all) {
+  const Transformed *w = (const Transformed *)m;
+  for (int64_t k = 0; k < w->out; k += LANES)
+    for (int64_t c = piece * PIECE; c < MIN((piece + 1) * PIECE, w->in); c++) transform(w, c, k, (int)MIN(w->out - k, LANES), all);
 }
 
-/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j] */
+/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j], computed when it is stored. */
 static Tensor *transformed(Conv *k) {
   int a = k->t->m + 2;
-  int64_t ci = k->in_channels, co = k->channels, plane = ci * co;
-  float *u = big_array(k->c, a * a * plane);
-  const float *w = k->weights->data->bytes;
-  for (int64_t q = 0; q < co; q++)
-    for (int64_t c = 0; c < ci; c++) {
-      const float *g = k->weights->data->splat ? NULL : w + (q * ci + c) * 9;
-      double half[6][3];
-      for (int x = 0; x < a; x++)
-        for (int j = 0; j < 3; j++) {
-          half[x][j] = 0;
-          for (int i = 0; i < 3; i++) half[x][j] += k->t->g[x * 3 + i] * (g ? g[i * 3 + j] : *w);
-        }
-      for (int x = 0; x < a; x++)
-        for (int y = 0; y < a; y++) {
-          double s = 0;
-          for (int j = 0; j < 3; j++) s += half[x][j] * k->t->g[y * 3 + j];
-          u[(x * a + y) * plane + c * co + q] = (float)s;
-        }
-    }
-  Expr *shape[] = {ex_int(k->c, a), ex_int(k->c, a), ex_int(k->c, ci), ex_int(k->c, co)};
+  uint64_t key = KEY(k->weights->data) + (uint64_t)k->t->m;   /* smaller than the struct: no other weights' key */
+  Transformed *w = map_get(k->made, key);
+  if (!w) {
+    w = NEW(k->c, Transformed);
+    *w = (Transformed){{(k->in_channels + PIECE - 1) / PIECE, make}, k->t, k->weights->data, k->in_channels, k->channels};
+    map_set(k->made, key, w);
+  }
+  Expr *shape[] = {ex_int(k->c, a), ex_int(k->c, a), ex_int(k->c, k->in_channels), ex_int(k->c, k->channels)};
   Tensor *t = tensor_new(k->c, ctx_printf(k->c, "%s.U", k->weights->name), DT_F32, 4, shape);
   t->data = NEW(k->c, ConstData);
-  t->data->bytes = u;
+  t->data->maker = &w->maker;
   return t;
 }
 
@@ -230,13 +235,13 @@ static void rewrite_output(Conv *k, Tensor *m) {
   k->st->body = expr_map(c, k->st->body, put, pair);
 }
 
-static void rewrite_body(Module *m, Body *b) {
+static void rewrite_body(Module *m, Map *made, Body *b) {
   Ctx *c = m->c;
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
-      if (it->body[k]) rewrite_body(m, it->body[k]);
-    Conv k = {.m = m, .c = c};
+      if (it->body[k]) rewrite_body(m, made, it->body[k]);
+    Conv k = {.m = m, .c = c, .made = made};
     if (it->kind != ITEM_GROUP || !match(&k, it->group) || !(k.t = choose(&k))) continue;
     k.tiles_h = (k.h + k.t->m - 1) / k.t->m;
     k.tiles_w = (k.w + k.t->m - 1) / k.t->m;
@@ -249,5 +254,6 @@ static void rewrite_body(Module *m, Body *b) {
 }
 
 void pass_winograd(Module *m) {
-  if (!m->opt->fp32_strict) rewrite_body(m, m->body);
+  Map made = map_new(m->c);
+  if (!m->opt->fp32_strict) rewrite_body(m, &made, m->body);
 }

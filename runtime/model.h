@@ -39,7 +39,7 @@ typedef struct dlc_rt_desc {
 
 /* ---- emitted ----
  *
- * dlc_rt_this, and dlc_weights (codegen/elf.c writes the object that has it).
+ * dlc_rt_this, and dlc_weights (codegen/link.c places it).
  *
  * const struct dlc_model P_model = { sizeof(dlc_model) [dlc.h], DLC_ABI_MAJOR, DLC_ABI_MINOR, flags, name, info_json,
  *   n_inputs, n_outputs, inputs, outputs, dlc_rt_check_host, dlc_rt_workspace_size, dlc_rt_ctx_init, dlc_rt_ctx_new,

@@ -2,6 +2,10 @@
 #ifndef DLC_TESTS_LIBRARY_H
 #define DLC_TESTS_LIBRARY_H
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "../frontend/cli/runner.h"
 #include "../frontend/output.h"
 #include "../passes/passes.h"
@@ -14,6 +18,17 @@ static inline Module *test_module(Ctx *c, Graph *g, const char *cpu, const char 
   *m = (Module){ .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host_compute = host_compute,
                  .notes = str_new(c), .graph = g };
   return m;
+}
+
+/* After pipeline_run: the constants as the library has them, for free(). */
+static inline char *test_weights(Module *m) {
+  char *p = malloc((size_t)m->weight_bytes + 64);
+  uint64_t digest;
+  FILE *file = tmpfile();
+  bool ok = p && file && weights_write(m, fileno(file), 0, &digest) && pread(fileno(file), p, (size_t)m->weight_bytes, 0) >= 0;
+  if (!ok) diag_bug(m->c, "the constants cannot be written");
+  fclose(file);
+  return p;
 }
 
 /* After pipeline_run: the library, written and loaded. A header stands beside it. */

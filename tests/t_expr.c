@@ -599,8 +599,8 @@ static void test_loads(void) {
   static const int32_t bytes[6] = {10, 11, 12, 13, 14, 15};
   Tensor *t = tensor("table", DT_I32, 2, (int64_t[]){2, 3}), *known = tensor("known", DT_I64, 1, (int64_t[]){2}),
       *splat = tensor("splat", DT_I32, 1, (int64_t[]){1000});
-  t->data = &(ConstData){bytes, false};
-  splat->data = &(ConstData){bytes, true};
+  t->data = &(ConstData){.bytes = bytes};
+  splat->data = &(ConstData){.bytes = bytes, .splat = true};
   known->known = (Expr *[]){parse("N*2"), parse("H")};
   known->nknown = 2;
   expect_text("table[1, 2]", "i32(15)");

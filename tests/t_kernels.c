@@ -9,11 +9,12 @@
 #include "../codegen/link.h"
 #include "../passes/passes.h"
 #include "../runtime/dlc.h"
+#include "library.h"
 
 static Options options;
 static const char *cpu;
 
-typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; } Case;
+typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; char *weights; } Case;
 
 static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
 
@@ -125,7 +126,7 @@ static void *place(Case *k, char *arena, const Tensor *t) {
   if (t->scope == SCOPE_INPUT) return map_get(&k->data, KEY(t));
   if (t->scope == SCOPE_OUTPUT) return map_get(&k->data, KEY(t) + 1);
   ex_is_int(t->offset, &at);
-  return (t->scope == SCOPE_CONST ? (char *)k->m->weights : arena) + at;
+  return (t->scope == SCOPE_CONST ? k->weights : arena) + at;
 }
 
 static void run_program(Case *k, char *arena, const Stmt *s) {
@@ -149,6 +150,8 @@ static Case start(uint32_t seed) {
 }
 
 /* ---- the program, compiled and linked ---- */
+static bool write_weights(void *module, int to, int64_t at, uint64_t *digest) { return weights_write(module, to, at, digest); }
+
 /* false: this machine cannot run code for that CPU */
 static bool run_native(Case *k, float *got, int64_t n) {
   char path[] = "/tmp/t_kernels.XXXXXX.so";
@@ -160,9 +163,7 @@ static bool run_native(Case *k, float *got, int64_t n) {
   entry_emit(k->m, &info, &objects);
   Link *l = link_begin(k->c, k->m->target->triple, path);
   for (int i = 0; i < objects.n; i++) link_object(l, objects.v[i].name, objects.v[i].bytes, objects.v[i].size);
-  ElfData *w = elf_data_begin(l, "weights.o", "dlc_weights");
-  elf_data_put(w, k->m->weights, (size_t)k->m->weight_bytes);
-  elf_data_end(w);
+  if (k->m->weight_bytes) link_data(l, "dlc_weights", k->m->weight_bytes, write_weights, k->m);
   link_shared(l, exports, 2, NULL);
   close(fd);
   void *so = dlopen(path, RTLD_NOW);
@@ -220,7 +221,9 @@ static void finish(Case *k, const char *rule) {
   CU_ASSERT(ex_is_int(k->m->arena_bytes, &arena));
   char *memory = malloc((size_t)arena + 64);
   memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
+  k->weights = test_weights(k->m);
   run_program(k, memory, k->m->program);
+  free(k->weights);
   free(memory);
   compare(k, "interpreted", got, want, n);
   if (run_native(k, got, n)) compare(k, "compiled", got, want, n);

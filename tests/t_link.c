@@ -37,22 +37,28 @@ static int shell(const char *fmt, const char *a, const char *b) {
   return system(command);
 }
 
-/* The model's object with float weights {2, 1}, linked to `out`. */
-static void link_model(Ctx *c, const char *object, const char *out, const char *soname) {
+enum { WEIGHTS = 70003 };
+
+static bool write_weights(void *user, int fd, int64_t at, uint64_t *digest) {
+  const float *w = user;
+  *digest = (uint64_t)w[0];
+  return at % 4096 == 0 && pwrite(fd, w, 8, at) == 8 && pwrite(fd, "end", 3, at + WEIGHTS - 3) == 3;
+}
+
+/* The model's object with two weights, linked to `out`. */
+static void link_weights(Ctx *c, const char *object, const char *out, const char *soname, float *weights) {
   size_t n;
   char *bytes = slurp(in_folder(object), &n);
   Link *l = link_begin(c, "x86_64-pc-linux-gnu", out);
   link_object(l, "model.o", bytes, n);
   free(bytes);
-  ElfData *w = elf_data_begin(l, "weights.o", "dlc_weights");
-  elf_data_put(w, &(float){2}, 4);
-  elf_data_at(w, 4);
-  elf_data_put(w, &(float){1}, 4);
-  elf_data_at(w, 70000);
-  elf_data_put(w, "end", 3);
-  elf_data_end(w);
+  link_data(l, "dlc_weights", WEIGHTS, write_weights, weights);
   const char *exports[] = {"affine_model", "affine_run"};
   link_shared(l, exports, 2, soname);
+}
+
+static void link_model(Ctx *c, const char *object, const char *out, const char *soname) {
+  link_weights(c, object, out, soname, (float[]){2, 1});
 }
 
 static DLTensor tensor(float *data, int64_t *shape) {
@@ -134,9 +140,27 @@ static void test_same_bytes(void) {
   Ctx *c = ctx_new();
   link_model(c, "model.o", in_folder("b.so"), NULL);
   link_model(c, "model.o", in_folder("named.so"), "libaffine.so.1");
+  link_weights(c, "model.o", in_folder("other.so"), NULL, (float[]){3, 1});
   ctx_free(c);
   CU_ASSERT_EQUAL(shell("cmp -s %s %s", in_folder("a.so"), in_folder("b.so")), 0);
   CU_ASSERT_EQUAL(shell("readelf -d %s | grep -q 'SONAME.*libaffine.so.1'%s", in_folder("named.so"), ""), 0);
+}
+
+/* The constants: a section and a segment of their own, in the build id too; other tools keep them. */
+static void test_data(void) {
+  const char *so = in_folder("a.so");
+  CU_ASSERT_EQUAL(shell("readelf -SW %s | grep -qE 'lrodata +PROGBITS .* 011173 '%s", so, ""), 0);
+  CU_ASSERT_EQUAL(shell("readelf -lW %s | grep -qE 'LOAD .* 0x011173 0x011173 R '%s", so, ""), 0);
+  CU_ASSERT_EQUAL(shell("test $(readelf -n %s %s | grep 'Build ID' | sort -u | wc -l) = 2", so, in_folder("other.so")), 0);
+  CU_ASSERT_EQUAL(shell("strip -o %s %s", in_folder("stripped.so"), so), 0);
+  void *library = dlopen(in_folder("stripped.so"), RTLD_NOW);
+  CU_ASSERT_PTR_NOT_NULL_FATAL(library);
+  int (*run)(const float *, float *, float *, int64_t, void *) = dlsym(library, "affine_run");
+  float x[4] = {1, 2, 3, 4}, y[4], h[4];
+  _Alignas(64) char workspace[512];
+  CU_ASSERT_EQUAL(run(x, y, h, 1, workspace), DLC_OK);
+  CU_ASSERT_EQUAL(y[3], 9);
+  dlclose(library);
 }
 
 /* What a failing link says, and its exit status. */
@@ -256,6 +280,7 @@ int main(void) {
   CU_add_test(s, "half", test_half);
   CU_add_test(s, "symbols", test_symbols);
   CU_add_test(s, "same bytes", test_same_bytes);
+  CU_add_test(s, "data", test_data);
   CU_add_test(s, "failures", test_failures);
   CU_add_test(s, "note", test_note);
   CU_add_test(s, "header", test_header);
