@@ -6,10 +6,10 @@ PACKAGES := gcc g++ cmake pkg-config binutils clang-19 llvm-19-dev liblld-19-dev
             protobuf-c-compiler libprotobuf-c-dev nettle-dev libcunit1-dev python3 python3-venv valgrind
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-all: $(BUILD)/CMakeCache.txt
+all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j $(JOBS)
 
-$(BUILD)/CMakeCache.txt:
+$(BUILD)/Makefile:
 	@cmake -B $(BUILD) -S . $(CMAKE_FLAGS)
 
 deps:

@@ -7,16 +7,22 @@
 
 #include "../passes/sched.h"
 #include "../passes/access.h"
+#include "../passes/regions.h"
 #include "codegen.h"
+
+/* What rules know of the loop over an axis of the stage: its iterator, how far it runs (-1: symbolic), and whether a rule has it to place. */
+typedef struct { const char *name; int64_t extent; bool open; } Loop;
 
 typedef struct {
   Module *m;
   Ctx *c;
   Group *g;
-  Stage *st;                       /* the root */
+  Stage *st;                       /* the root, or a stage inside its loops */
   Expr *reduce;
   int lanes;
   Str text;
+  Loop *loop;                      /* per axis; NULL: a root that has all loops to itself */
+  const char *outer;               /* with loop: the iterators outside of what the rule places, for the order */
 } Case;
 
 typedef const char *Rule(Case *k);
@@ -32,7 +38,7 @@ static int64_t const_extent(Expr *e) {
   return ex_is_int(e, &v) ? v : -1;
 }
 
-static int64_t axis_extent(Case *k, int i) { return const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i)); }
+static int64_t axis_extent(Case *k, int i) { return k->loop ? k->loop[i].extent : const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i)); }
 
 /* ---- constants in the layout that the vector axis wants: blocks of n along it innermost, `also` blocked by lanes before it ---- */
 typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
@@ -47,12 +53,12 @@ static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
   Layout *l = NEW(k->c, Layout);
   int d = dim_using(load, p->s), a = dim_using(load, p->also);
   if (a == d) a = -1;
-  l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0};
-  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0};
+  l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0, 0};
+  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0, 0};
   for (int i = 0; i < load->n; i++)
-    if (i != d && i != a) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0};
-  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, 1, k->lanes};
-  l->part[l->n++] = (LayoutPart){(int8_t)d, 1, (int32_t)p->n};
+    if (i != d && i != a) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0, 0};
+  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, 1, k->lanes, 0};
+  l->part[l->n++] = (LayoutPart){(int8_t)d, 1, (int32_t)p->n, 0};
   return l;
 }
 
@@ -77,11 +83,24 @@ static void pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
 
 /* ---- names: the axes' own, as sched_new gives them ---- */
 static const char *axis_name(Case *k, int i) {
-  Sched *s = sched_new(k->c, k->g);
-  return sched_root(s)->axes.v[i]->name;
+  return k->loop && i < k->st->out->rank ? k->loop[i].name : stage_axis_name(k->c, k->st, i);
 }
 
-static bool is_loop(Case *k, int i) { return k->st->axes[i]->kind != SYM_DIM; }
+static bool is_loop(Case *k, int i) { return k->st->axes[i]->kind != SYM_DIM && (!k->loop || k->loop[i].open); }
+
+/* Rules for one stage: does it stand alone, or are its loops said to it? */
+static bool is_alone(const Case *k) { return k->g->stages.n == 1 || k->loop; }
+
+/* The loops named in `list`, outermost first and adjacent, as one that threads share; inside another stage's loops they stay as they are. */
+typedef VEC(const char *) Names;
+static void share_loops(Case *k, const Names *list) {
+  const char *run = NULL;
+  for (int i = 0; i < list->n && !k->loop; i++) {
+    if (run) str_add(&k->text, "fuse %s %s -> par%d; ", run, list->v[i], i);
+    run = run ? ctx_printf(k->c, "par%d", i) : list->v[i];
+  }
+  if (run) str_add(&k->text, "parallel %s; ", run);
+}
 
 /* ---- contractions ---- */
 typedef struct { int r1, r2, v; double cost; } Tile;
@@ -161,7 +180,7 @@ static void reduction_order(Case *k, const Expr *broadcast, Sym *blocked, Str *s
 static const char *rule_contraction(Case *k) {
   const Expr *broadcast, *panel;
   Stage *st = k->st;
-  if (k->g->stages.n > 1 || !is_contraction(k->reduce)) return "not a sum of products";
+  if (!is_alone(k) || !is_contraction(k->reduce)) return "not a sum of products";
   if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
   int v = vector_axis(k, st);
   if (v < 0 || !access_split(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
@@ -183,13 +202,12 @@ static const char *rule_contraction(Case *k) {
   pack_constants(k, st->axes[v], (int64_t)t.v * k->lanes, blocked);
 
   const char *nv = axis_name(k, v), *n1 = m1 < 0 ? NULL : axis_name(k, m1), *n2 = m2 < 0 || t.r2 == 1 ? NULL : axis_name(k, m2);
-  Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
+  Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c);
   str_add(&splits, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", nv, t.v * k->lanes, nv, nv,
           nv, k->lanes, nv, nv, nv, nv, k->lanes);
   if (n1) str_add(&splits, "split %s %d%s -> %s.o %s.i; unroll %s.i; ", n1, t.r1, e1 < 0 ? " 4 1" : "", n1, n1, n1);
   if (n2) str_add(&splits, "split %s %d -> %s.o %s.i; unroll %s.i; ", n2, t.r2, n2, n2, n2);
-  const char *run = NULL;                                    /* what is fused so far into the parallel loop */
-  VEC(const char *) par = {0};
+  Names par = {0};                                           /* what becomes the parallel loop */
   for (int i = 0; i < st->out->rank; i++)
     if (is_loop(k, i) && i != v && i != m1 && i != (n2 ? m2 : -1)) vec_push(k->c, &par, axis_name(k, i));
   int at = 0;                                                /* panels outside the points, inside the batch */
@@ -208,13 +226,9 @@ static const char *rule_contraction(Case *k) {
   for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
   Str red = str_new(k->c);
   reduction_order(k, broadcast, blocked, &splits, &red);
-  str_add(&k->text, "%sorder%s%s%s%s %s.u %s.v; ", splits.s, par.n ? outer.s : "", tail.n ? tail.s : "", red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
-  for (int i = 0; i < par.n; i++) {
-    if (run) str_add(&fuse, "fuse %s %s -> par%d; ", run, par.v[i], i);
-    run = run ? ctx_printf(k->c, "par%d", i) : par.v[i];
-  }
-  if (fuse.n) str_add(&k->text, "%s", fuse.s);
-  if (run) str_add(&k->text, "parallel %s; ", run);
+  str_add(&k->text, "%sorder%s%s%s%s%s %s.u %s.v; ", splits.s, k->loop ? k->outer : "", par.n ? outer.s : "", tail.n ? tail.s : "",
+          red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
+  share_loops(k, &par);
   if (e1 > 0 && e2 > 0 && e1 * e2 <= FEW_POINTS && e1 * e2 > 1) str_add(&k->text, "prefetch 4096");
   return NULL;
 }
@@ -237,12 +251,13 @@ static const char *rule_cases(Case *k) {
   Stage *st = k->st;
   Cases w = {.k = k};
   expr_visit(st->body, find_case, &w);
-  if (k->g->stages.n > 1 || k->reduce || !w.any) return "no cases";
+  if (!is_alone(k) || k->reduce || !w.any) return "no cases";
   int v = vector_axis(k, st);
   if (v < 0 || w.period[v] || walk_loads(k, st->body, st->axes[v]).bad) return "not contiguous";
   pack_constants(k, st->axes[v], k->lanes, NULL);
-  Str outer = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
-  const char *run = NULL, *nv = axis_name(k, v);
+  Str outer = str_new(k->c), inner = str_new(k->c);
+  Names par = {0};
+  const char *nv = axis_name(k, v);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < st->out->rank; i++) {
@@ -262,11 +277,10 @@ static const char *rule_cases(Case *k) {
     }
     str_add(&outer, " %s", loop);
     open &= whole;
-    if (open && run) str_add(&fuse, "fuse %s %s -> par%d; ", run, loop, i);
-    if (open) run = run ? ctx_printf(k->c, "par%d", i) : loop;
+    if (open) vec_push(k->c, &par, loop);
   }
-  str_add(&k->text, "order%s%s %s.v; %s", outer.s, inner.s, nv, fuse.s);
-  if (run) str_add(&k->text, "parallel %s", run);
+  str_add(&k->text, "order%s%s%s %s.v; ", k->loop ? k->outer : "", outer.s, inner.s, nv);
+  share_loops(k, &par);
   return NULL;
 }
 
@@ -367,7 +381,7 @@ static const char *rule_row(Case *k) {
 /* ---- a reduction whose reduced axis lies contiguous and whose output axes do not ---- */
 static const char *rule_dot(Case *k) {
   Stage *st = k->st;
-  if (k->g->stages.n > 1 || !k->reduce) return "no reduction";
+  if (!is_alone(k) || !k->reduce) return "no reduction";
   Sym *r = k->reduce->a[k->reduce->n - 1]->u.sym;
   if (r->max < 2 * k->lanes) return "too short";
   Walk w = walk_loads(k, k->reduce->a[0], r);
@@ -379,7 +393,7 @@ static const char *rule_dot(Case *k) {
   }
   int n = 0;
   while (n < st->out->rank && is_loop(k, n)) n++;
-  if (n == st->out->rank) outer_parallel(k, n, &k->text);
+  if (n == st->out->rank && !k->loop) outer_parallel(k, n, &k->text);
   reduce_along(k, reduce_name(k, k->reduce->n - 2), &k->text);
   return NULL;
 }
@@ -388,7 +402,7 @@ static const char *rule_dot(Case *k) {
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
   int rank = st->out->rank;
-  if (k->g->stages.n > 1) return "a row group";
+  if (!is_alone(k)) return "a row group";
   int v = vector_axis(k, st);
   if (v < 0) return "no axis";
   Walk w = walk_loads(k, st->body, st->axes[v]);
@@ -402,7 +416,7 @@ static const char *rule_nest(Case *k) {
     if (i != v && is_loop(k, i) && st->axes[i]->max > 0) m1 = i;
   int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1);
   Str order = str_new(k->c);
-  VEC(const char *) par = {0};
+  Names par = {0};
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < rank; i++)
     if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : axis_name(k, i));
@@ -417,13 +431,92 @@ static const char *rule_nest(Case *k) {
   }
   for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", reduce_name(k, i));
   if (m1 >= 0) str_add(&order, " %s.i", axis_name(k, m1));
-  str_add(&k->text, "order%s %s.v; ", order.s, nv);
-  const char *run = NULL;
-  for (int i = 0; i < par.n; i++) {
-    if (run) str_add(&k->text, "fuse %s %s -> par%d; ", run, par.v[i], i);
-    run = run ? ctx_printf(k->c, "par%d", i) : par.v[i];
+  str_add(&k->text, "order%s%s %s.v; ", k->loop ? k->outer : "", order.s, nv);
+  share_loops(k, &par);
+  return NULL;
+}
+
+/* ---- stages in blocks: the root's outer loops in steps, the other stages inside them ---- */
+typedef struct { const char *name; Rule *rule; } NamedRule;
+
+/* All loops of the stage as they stand, but `last` in the place of the last axis. */
+static void plain_order(Case *k, const char *last) {
+  int rank = k->st->out->rank;
+  str_add(&k->text, "order%s", k->outer);
+  for (int i = 0; i < rank; i++)
+    if (is_loop(k, i)) str_add(&k->text, " %s", i == rank - 1 && last ? last : axis_name(k, i));
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&k->text, " %s", reduce_name(k, i));
+  str_add(&k->text, "; ");
+}
+
+static const char *rule_line(Case *k) {                      /* element by element along the last axis, in vectors */
+  int last = k->st->out->rank - 1;
+  if (k->reduce || last < 0 || !is_loop(k, last) || walk_loads(k, k->st->body, k->st->axes[last]).bad) return "not contiguous";
+  const char *n = axis_name(k, last);
+  str_add(&k->text, "split %s %d -> %s.o %s.v; vector %s.v %d; ", n, k->lanes, n, n, n, k->lanes);
+  plain_order(k, ctx_printf(k->c, "%s.o %s.v", n, n));
+  return NULL;
+}
+
+static const char *rule_serial(Case *k) { return plain_order(k, NULL), NULL; }
+
+static const NamedRule stage_rules[] = {
+  {"contraction", rule_contraction}, {"cases", rule_cases}, {"dot", rule_dot}, {"line", rule_line}, {"serial", rule_serial},
+};
+
+/* The first rule that takes the stage, with its loops as given. */
+static void schedule_stage(Case *k, Stage *st, Loop *loop, const char *outer) {
+  Case s = *k;
+  s.st = st;
+  s.loop = loop;
+  s.outer = outer;
+  for (int i = 0; i < COUNT(stage_rules); i++) {
+    Expr *body = st->body;
+    s.reduce = stage_reduce(body);
+    s.text = str_new(k->c);
+    const char *why = stage_rules[i].rule(&s);
+    if (k->m->opt->explain) str_add(&k->m->notes, "    %s %s: %s\n", st->out->name, stage_rules[i].name, why ? why : "taken");
+    if (!why) break;
+    st->body = body;
   }
-  if (run) str_add(&k->text, "parallel %s", run);
+  str_add(&k->text, "%s", s.text.s);
+}
+
+static const char *rule_block(Case *k) {
+  Group *g = k->g;
+  Stage *root = k->st;
+  Ctx *c = k->c;
+  if (!g->block) return "no blocks";
+  int n = g->stages.n, rank = root->out->rank;
+  Region axes[2 * MAX_RANK], (*part)[MAX_RANK] = ctx_alloc(c, sizeof *part * (size_t)n);
+  group_block_axes(c, g, axes);
+  group_regions(c, g, axes, part);
+  Loop *loop = NEW_ARRAY(c, Loop, rank);
+  Str outer = str_new(c);
+  Names par = {0};
+  for (int i = 0; i < rank; i++) {
+    const char *name = stage_axis_name(c, root, i), *step = ctx_printf(c, "%s.b", name);
+    loop[i] = (Loop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
+    if (!is_loop(k, i) || !g->block[i]) continue;
+    if (g->block[i] == 1) step = name;
+    else str_add(&k->text, "split %s %d -> %s %s.r; ", name, (int)g->block[i], step, name), loop[i].name = ctx_printf(c, "%s.r", name);
+    vec_push(c, &par, step);
+  }
+  for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
+  schedule_stage(k, root, loop, outer.s ? outer.s : "");
+  share_loops(k, &par);
+  const char *at = par.n > 1 ? ctx_printf(c, "par%d", par.n - 1) : par.v[0];
+  for (int i = 0; i + 1 < n; i++) {
+    Stage *st = g->stages.v[i];
+    Loop *inner = NEW_ARRAY(c, Loop, st->out->rank + 1);
+    Str one = str_new(c);
+    for (int d = 0; d < st->out->rank; d++) {
+      inner[d] = (Loop){stage_axis_name(c, st, d), const_extent(part[i][d].extent), !ex_equals_int(part[i][d].extent, 1)};
+      if (!inner[d].open && st->axes[d]->kind != SYM_DIM) str_add(&one, " %s", inner[d].name);
+    }
+    str_add(&k->text, "in %s; at %s; ", st->out->name, at);
+    schedule_stage(k, st, inner, one.s ? one.s : "");
+  }
   return NULL;
 }
 
@@ -434,8 +527,8 @@ static const char *rule_naive(Case *k) {
   return NULL;
 }
 
-static const struct { const char *name; Rule *rule; } rules[] = {
-  {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat},
+static const NamedRule rules[] = {
+  {"block", rule_block}, {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat},
   {"nest", rule_nest}, {"naive", rule_naive},
 };
 
@@ -444,7 +537,7 @@ Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {
   for (int i = 0; i < COUNT(rules); i++) {
     Stage *root = group_root(g);
     Expr *body = root->body;
-    Case k = {m, c, g, root, stage_reduce(body), target_lanes(m->target, 32), str_new(c)};
+    Case k = {.m = m, .c = c, .g = g, .st = root, .reduce = stage_reduce(body), .lanes = target_lanes(m->target, 32), .text = str_new(c)};
     const char *why = rules[i].rule(&k);
     if (m->opt->explain) str_add(&m->notes, "  %s %s: %s\n", name, rules[i].name, why ? why : k.text.n ? k.text.s : "as it stands");
     if (why) { root->body = body; continue; }

@@ -12,8 +12,9 @@
 /* Layout: from logical indices to the element's place, built of split, reorder and pad. Physical dimension j of `part` holds
  *     (index[dim] + ring_lo[dim]) / div  % mod        (div 1: whole, mod 0: no mod)
  * and has extent  mod ? mod : ceil((shape[dim] + ring_lo + ring_hi) / div).  Elements that no index reaches (ring, channel
- * tail) hold zero. NULL layout = row-major, no ring. NCHW16c with ring 1: {n} {c,div16} {h} {w} {c,mod16}, ring h 1 1, w 1 1. */
-typedef struct { int8_t dim; int32_t div, mod; } LayoutPart;
+ * tail) hold zero. NULL layout = row-major, no ring. NCHW16c with ring 1: {n} {c,div16} {h} {w} {c,mod16}, ring h 1 1, w 1 1.
+ * pad: elements left unused behind each step of the dimension, so that steps are not apart by many cache lines' power of two. */
+typedef struct { int8_t dim; int32_t div, mod, pad; } LayoutPart;
 typedef struct Layout {
   int n;
   LayoutPart part[2 * MAX_RANK];
@@ -117,7 +118,7 @@ Expr *layout_offset(Ctx *c, const Tensor *t, Expr *const *index);   /* element o
 Expr *layout_elements(Ctx *c, const Tensor *t);              /* size of the storage in elements */
 bool layout_covers(Ctx *c, const Tensor *t, Expr *const *index);    /* index provably within shape plus ring: a padded load needs no guard */
 bool layout_is_plain(const Tensor *t);                       /* row-major without ring */
-const char *layout_text(Ctx *c, const Layout *l);            /* "d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1" (lo:hi); "" if NULL */
+const char *layout_text(Ctx *c, const Layout *l);            /* "d0,d1/16,d2+8,d3,d1%16 ring d2=1:1 d3=1:1" (+pad, lo:hi); "" if NULL */
 Layout *layout_parse(Ctx *c, const char *text);
 
 /* text and checks (print.c, parse.c, verify.c) */

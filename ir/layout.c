@@ -22,11 +22,25 @@ static Expr *part_index(Ctx *c, const Layout *l, const LayoutPart *p, Expr *cons
 static void check_layout(Ctx *c, const Tensor *t) {
   const Layout *l = t->layout;
   for (int i = 0; i < l->n; i++)
-    if (l->part[i].dim < 0 || l->part[i].dim >= t->rank || l->part[i].div < 1 || l->part[i].mod < 0)
+    if (l->part[i].dim < 0 || l->part[i].dim >= t->rank || l->part[i].div < 1 || l->part[i].mod < 0 || l->part[i].pad < 0)
       diag_bug(c, "the layout '%s' does not fit '%s' %s", layout_text(c, l), t->name, tensor_type_text(c, t));
 }
 
-/* Horner's scheme from the outermost physical dimension inwards. */
+static bool has_pads(const Layout *l) {
+  bool any = false;
+  for (int i = 0; i < l->n; i++) any |= l->part[i].pad > 0;
+  return any;
+}
+
+/* How far a step of part i goes; of part -1: the size of all. */
+static Expr *part_stride(Ctx *c, const Tensor *t, int i) {
+  const LayoutPart *p = t->layout->part;
+  Expr *n = ex_int(c, 1);
+  for (int j = t->layout->n - 1; j > i; j--) n = ex_mul(c, ex_add(c, n, ex_int(c, p[j].pad)), part_extent(c, t, &p[j]));
+  return i < 0 ? n : ex_add(c, n, ex_int(c, p[i].pad));
+}
+
+/* Horner's scheme from the outermost physical dimension inwards; a sum where steps are padded. */
 Expr *layout_offset(Ctx *c, const Tensor *t, Expr *const *index) {
   Expr *offset = ex_int(c, 0);
   if (!t->layout) {
@@ -34,9 +48,11 @@ Expr *layout_offset(Ctx *c, const Tensor *t, Expr *const *index) {
     return offset;
   }
   check_layout(c, t);
+  bool pads = has_pads(t->layout);
   for (int i = 0; i < t->layout->n; i++) {
     const LayoutPart *p = &t->layout->part[i];
-    offset = ex_add(c, ex_mul(c, offset, part_extent(c, t, p)), part_index(c, t->layout, p, index));
+    Expr *at = part_index(c, t->layout, p, index);
+    offset = pads ? ex_add(c, offset, ex_mul(c, at, part_stride(c, t, i))) : ex_add(c, ex_mul(c, offset, part_extent(c, t, p)), at);
   }
   return offset;
 }
@@ -44,9 +60,7 @@ Expr *layout_offset(Ctx *c, const Tensor *t, Expr *const *index) {
 Expr *layout_elements(Ctx *c, const Tensor *t) {
   if (!t->layout) return tensor_elements(c, t);
   check_layout(c, t);
-  Expr *n = ex_int(c, 1);
-  for (int i = 0; i < t->layout->n; i++) n = ex_mul(c, n, part_extent(c, t, &t->layout->part[i]));
-  return n;
+  return part_stride(c, t, -1);
 }
 
 bool layout_covers(Ctx *c, const Tensor *t, Expr *const *index) {
@@ -63,11 +77,11 @@ bool layout_is_plain(const Tensor *t) {
   if (!l) return true;
   if (l->n != t->rank) return false;
   for (int i = 0; i < l->n; i++)
-    if (l->part[i].dim != i || l->part[i].div != 1 || l->part[i].mod || l->ring_lo[i] || l->ring_hi[i]) return false;
+    if (l->part[i].dim != i || l->part[i].div != 1 || l->part[i].mod || l->part[i].pad || l->ring_lo[i] || l->ring_hi[i]) return false;
   return true;
 }
 
-/* ---- text: PART,PART... [ring dI=LO:HI ...]   with PART = dI[/DIV][%MOD] ---- */
+/* ---- text: PART,PART... [ring dI=LO:HI ...]   with PART = dI[/DIV][%MOD][+PAD] ---- */
 
 const char *layout_text(Ctx *c, const Layout *l) {
   if (!l) return "";
@@ -76,6 +90,7 @@ const char *layout_text(Ctx *c, const Layout *l) {
     str_add(&s, "%sd%d", i ? "," : "", l->part[i].dim);
     if (l->part[i].div != 1) str_add(&s, "/%d", l->part[i].div);
     if (l->part[i].mod) str_add(&s, "%%%d", l->part[i].mod);
+    if (l->part[i].pad) str_add(&s, "+%d", l->part[i].pad);
   }
   bool any = false;
   for (int i = 0; i < MAX_RANK; i++)
@@ -111,7 +126,8 @@ static bool take_part(const char **p, LayoutPart *part) {
   part->dim = (int8_t)dim;
   part->div = take(p, "/") ? take_number(p) : 1;
   part->mod = take(p, "%") ? take_number(p) : 0;
-  return dim >= 0 && part->div > 0 && part->mod >= 0;
+  part->pad = take(p, "+") ? take_number(p) : 0;
+  return dim >= 0 && part->div > 0 && part->mod >= 0 && part->pad >= 0;
 }
 
 static bool take_ring(const char **p, Layout *l) {

@@ -21,7 +21,7 @@ static const char *node_name(Ctx *c, const Node *n) { return ctx_printf(c, "'%s'
 static void check_layout(Ctx *c, const Tensor *t) {
   const Layout *l = t->layout;
   for (int i = 0; l && i < l->n; i++)
-    if (t->rank < 0 || l->part[i].dim < 0 || l->part[i].dim >= t->rank || l->part[i].div < 1 || l->part[i].mod < 0)
+    if (t->rank < 0 || l->part[i].dim < 0 || l->part[i].dim >= t->rank || l->part[i].div < 1 || l->part[i].mod < 0 || l->part[i].pad < 0)
       diag_bug(c, "tensor '%s' %s has the layout '%s'", t->name, tensor_type_text(c, t), layout_text(c, l));
 }
 

@@ -8,12 +8,12 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Module *m; Ctx *c; Body *body; Map ringed; VEC(Tensor *) list; } Planner;
+typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed; VEC(Tensor *) list; } Planner;
 
 static Layout *layout_of(Ctx *c, Tensor *t) {
   if (t->layout) return t->layout;
   Layout *l = NEW(c, Layout);
-  for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, 0};
+  for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, 0, 0};
   return t->layout = l;
 }
 
@@ -22,7 +22,7 @@ static bool is_blocked(const Tensor *t) { return t->layout && t->layout->n > t->
 static void block_channels(Ctx *c, Tensor *t, int lanes) {
   Layout *l = layout_of(c, t);
   l->part[1].div = lanes;
-  l->part[l->n++] = (LayoutPart){1, 1, lanes};
+  l->part[l->n++] = (LayoutPart){1, 1, lanes, 0};
 }
 
 /* ---- which maps are blocked ---- */
@@ -40,15 +40,18 @@ static void find_roles(const Expr *e, void *user) {
   r->weights |= t->data && channel;
   r->map |= !t->data && t->rank == st->out->rank && spatial;
   r->row_major |= t->data && e->n > 1 && e->a[e->n - 1] == st->axes[st->out->rank - 1]->self;   /* a matrix product's columns */
-  r->channel_last |= !t->data && !t->layout && spatial && e->a[e->n - 1] == st->axes[1]->self;
+  r->channel_last |= !t->data && !is_blocked(t) && spatial && e->a[e->n - 1] == st->axes[1]->self;
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && e->a[1] == st->axes[1]->self;
 }
 
-static bool wants_blocks(Module *m, const Stage *st, int lanes) {
-  const Tensor *t = st->out;
+/* Of a shape that is worth being stored by channel blocks. */
+static bool is_map(const Tensor *t, int lanes) {
   int64_t channels;
-  if (t->rank < 3 || t->rank > 5 || t->dtype != DT_F32 || module_is_state(m, t)) return false;
-  if (!ex_is_int(t->shape[1], &channels) || channels * 2 < lanes || st->axes[1]->kind == SYM_DIM) return false;
+  return t->rank >= 3 && t->rank <= 5 && t->dtype == DT_F32 && ex_is_int(t->shape[1], &channels) && channels * 2 >= lanes;
+}
+
+static bool wants_blocks(Module *m, const Stage *st, int lanes) {
+  if (!is_map(st->out, lanes) || module_is_state(m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
   Roles r = {.st = st};
   Expr *red = stage_reduce(st->body);
   expr_visit(st->body, find_roles, &r);
@@ -75,7 +78,7 @@ static void choose_blocks(Planner *p, Body *b, int lanes) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
       if (it->body[k]) choose_blocks(p, it->body[k], lanes);
-    if (it->kind != ITEM_GROUP || it->group->stages.n > 1) continue;
+    if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
     Stage *st = group_root(it->group);
     if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
     if (st->out->scope == SCOPE_OUTPUT) {
@@ -142,6 +145,7 @@ static void add_ringed_copies(Planner *p) {
     Tensor *from = p->list.v[i], *to = map_get(&p->ringed, KEY(from));
     Stage *st = NEW(c, Stage);
     Expr *at[MAX_RANK];
+    if (is_map(to, p->lanes)) block_channels(c, to, p->lanes);
     st->out = to;
     st->axes = NEW_ARRAY(c, Sym *, to->rank);
     for (int d = 0; d < to->rank; d++) at[d] = (st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), to->shape[d]))->self;
@@ -151,8 +155,8 @@ static void add_ringed_copies(Planner *p) {
 }
 
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .body = m->body, .ringed = map_new(m->c)};
-  choose_blocks(&p, m->body, target_lanes(m->target, 32));
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c)};
+  choose_blocks(&p, m->body, p.lanes);
   body_each_group(m->body, group_rings, &p);
   body_each_group(m->body, use_ringed, &p);
   add_ringed_copies(&p);

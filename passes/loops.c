@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "regions.h"
 #include "sched.h"
 
 typedef struct { Tensor *of, *buf; Expr **min; } Local;      /* a stage's tensor held in registers or scratch */
@@ -216,7 +217,7 @@ static Tensor *reg_tensor(Ctx *c, const char *name, DType t, int64_t n) {
 static Tensor *alloc_in(Gen *g, Tensor *t) {
   int64_t n;
   if (t->scope != SCOPE_SCRATCH) return t;
-  if (!ex_is_int(tensor_elements(g->c, t), &n)) diag_bug(g->c, "scratch of unknown size for %s", t->name);
+  if (!ex_is_int(layout_elements(g->c, t), &n)) diag_bug(g->c, "scratch of unknown size for %s", t->name);
   t->offset = ex_int(g->c, g->scratch);
   g->scratch += round_up(n * dtype_bytes(t->dtype) + 64, 64);
   return t;
@@ -278,62 +279,45 @@ static Stmt *gen_reduction(Run *r, int pos) {
 /* ---- stages computed inside a loop of the root ---- */
 static Stmt *gen_stage(Gen *g, StageLoops *l);
 
-typedef struct { const Tensor *t; Expr *load; bool differ; } FindLoad;
-static void find_load(const Expr *e, void *user) {
-  FindLoad *f = user;
-  if (e->op != EX_LOAD || e->u.tensor != f->t) return;
-  f->differ |= f->load && f->load != e;
-  f->load = (Expr *)e;
+/* The interval of an axis that the loops not yet open will run over. */
+static Region iter_region(Ctx *c, const Iter *it) {
+  Expr *v = iter_value(c, it);
+  if (v) return (Region){v, ex_int(c, 1)};
+  Expr *o = it->outer && it->run ? iter_value(c, it->outer) : NULL;
+  if (!o) return (Region){ex_int(c, 0), it->extent};
+  Region inner = iter_region(c, it->inner);
+  return (Region){ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), inner.min), inner.extent};
 }
 
-/* Where the reader's load of t stands in dimension d; NULL if it moves with loops that are not open. */
-static Expr *fixed_index(Gen *g, const StageLoops *reader, const Expr *load, int d) {
-  Ctx *c = g->c;
-  Local *local = find_local(g, reader->stage->out);
-  Subst s = subst_new(c);
-  for (int i = 0; i < reader->axes.n; i++) {
-    if (!expr_uses(load->a[d], reader->syms[i])) continue;
-    Expr *v = local ? (i < local->of->rank && ex_equals_int(local->buf->shape[i], 1) ? local->min[i] : NULL)
-                    : axis_value(c, reader, i);
-    if (!v) return NULL;
-    subst_set(&s, reader->syms[i], v);
-  }
-  return subst_apply(&s, load->a[d]);
-}
-
-/* The part of the stage's tensor that its readers need while the loops open now stand: per dimension the one element where no index
- * moves and all readers agree, else all of it. */
-static Local make_local(Gen *g, StageLoops *l) {
+/* Where a stage inside the root's loops writes: the part of its tensor that its readers need while the loops open now stand. */
+static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Ctx *c = g->c;
   Tensor *t = l->stage->out;
   Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
-  bool first = true;
-  for (int i = 0; i < g->s->stages.n; i++) {
-    StageLoops *reader = g->s->stages.v[i];
-    FindLoad f = {t, NULL, false};
-    expr_visit(reader->stage->body, find_load, &f);
-    if (!f.load) continue;
-    for (int d = 0; d < t->rank; d++) {
-      Expr *at = f.differ ? NULL : fixed_index(g, reader, f.load, d);
-      bool same = at && (first || (min[d] == at && ex_equals_int(extent[d], 1)));
-      min[d] = same ? at : ex_int(c, 0);
-      extent[d] = same ? ex_int(c, 1) : t->shape[d];
-    }
-    first = false;
-  }
+  for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
   Tensor *buf = tensor_new(c, t->name, t->dtype, t->rank, extent);
+  buf->layout = t->layout;
   buf->scope = ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
   return (Local){t, alloc_in(g, buf), min};
 }
 
-/* Parts are found from the readers back, then computed in order. */
+static Region (*stage_parts(Gen *g))[MAX_RANK] {
+  Ctx *c = g->c;
+  const StageLoops *root = sched_root(g->s);
+  Region axes[2 * MAX_RANK], (*part)[MAX_RANK] = ctx_alloc(c, sizeof *part * (size_t)g->s->stages.n);
+  for (int i = 0; i < root->axes.n; i++) axes[i] = iter_region(c, root->axes.v[i]);
+  group_regions(c, g->s->group, axes, part);
+  return part;
+}
+
 static Stmt *with_inner_stages(Run *r, const Iter *it, int pos, Phase phase) {
   Gen *g = r->g;
   Ctx *c = g->c;
   VEC(Stmt *) seq = {0};
   int first = g->locals.n, last = g->s->stages.n - 1;
-  for (int i = last - 1; i >= 0; i--)
-    if (g->s->stages.v[i]->at == it) vec_push(c, &g->locals, make_local(g, g->s->stages.v[i]));
+  Region (*part)[MAX_RANK] = last ? stage_parts(g) : NULL;
+  for (int i = 0; i < last; i++)
+    if (g->s->stages.v[i]->at == it) vec_push(c, &g->locals, make_local(g, g->s->stages.v[i], part[i]));
   for (int i = 0; i < last; i++)
     if (g->s->stages.v[i]->at == it) vec_push(c, &seq, gen_stage(g, g->s->stages.v[i]));
   vec_push(c, &seq, gen_from(r, pos + 1, phase));

@@ -36,7 +36,10 @@ static void body_text(Str *s, const Body *b) {
   for (int i = 0; i < b->items.n; i++) {
     const Item *it = b->items.v[i];
     if (it->kind == ITEM_GROUP) {
-      str_add(s, "group \"%s\" {\n", diag_quote(s->ctx, it->group->source ? it->group->source : ""));
+      str_add(s, "group \"%s\"", diag_quote(s->ctx, it->group->source ? it->group->source : ""));
+      for (int k = 0; it->group->block && k < group_root(it->group)->out->rank; k++)
+        str_add(s, "%s%lld", k ? ", " : " block [", (long long)it->group->block[k]);
+      str_add(s, it->group->block ? "] {\n" : " {\n");
       for (int k = 0; k < it->group->stages.n; k++) stage_text(s, it->group->stages.v[k]);
       str_add(s, "}\n");
       continue;

@@ -48,6 +48,8 @@ static StageLoops *stage_loops(Ctx *c, Stage *st) {
   return l;
 }
 
+const char *stage_axis_name(Ctx *c, Stage *st, int i) { return stage_loops(c, st)->axes.v[i]->name; }
+
 Sched *sched_new(Ctx *c, Group *g) {
   Sched *s = NEW(c, Sched);
   s->c = c;

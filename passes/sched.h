@@ -61,6 +61,7 @@ typedef struct Sched {
 Sched *sched_new(Ctx *c, Group *g);
 const char *sched_apply(Sched *s, const char *text);         /* NULL, or the reason of the first refusal */
 StageLoops *sched_root(const Sched *s);
+const char *stage_axis_name(Ctx *c, Stage *st, int i);       /* of the iterator that a schedule starts with; axes of the reduction follow */
 Expr *stage_extent(Ctx *c, const Tensor *t, int d);          /* how far loops over a dimension run: a blocked layout's tail is written too */
 
 /* Loops for the group under the schedule. Loads and stores become fetches at layout offsets; the result passes kernel_verify. */

@@ -9,8 +9,10 @@
 #include "module.h"
 
 /* Stages computed together by one kernel. The last one is the root and writes a tensor that others read; the stages before
- * it are needed by later ones of the group only and live in registers or the thread's scratch. */
-typedef struct Group { VEC(Stage *) stages; const char *source; } Group;
+ * it are needed by later ones of the group only and live in registers or the thread's scratch.
+ * block, for every axis of the root: outer loops run over the axis in steps of so many elements, and the other stages are computed inside
+ * them, as much as one step needs; 0: the axis lies inside. NULL: the schedule rule decides. */
+typedef struct Group { VEC(Stage *) stages; const char *source; int64_t *block; } Group;
 
 typedef struct Body Body;
 typedef enum { ITEM_GROUP, ITEM_IF, ITEM_LOOP, ITEM_CHECK } ItemKind;

@@ -28,9 +28,11 @@ static bool pads(const Tensor *t, const int64_t *shape, int d) {
   return l->ring_lo[d] || most >= shape[d];
 }
 
-static void add_parts(Storage *s, const Tensor *t, const int64_t *shape, const int64_t *stride) {
+static void add_parts(Ctx *c, Storage *s, const Tensor *t, const int64_t *shape, const int64_t *stride) {
   const Layout *l = t->layout;
   int bound[MAX_RANK];
+  for (int j = 0; j < l->n; j++)
+    if (l->part[j].pad) diag_bug(c, "constant '%s': padded steps", t->name);
   for (int d = 0; d < t->rank; d++) {
     bound[d] = pads(t, shape, d) ? s->nbounded++ : -1;
     if (bound[d] >= 0) s->bound[bound[d]].lo = l->ring_lo[d], s->bound[bound[d]].shape = shape[d];
@@ -70,7 +72,7 @@ Storage storage_of(Ctx *c, const Tensor *t) {
     diag_fail(c, E0308, NULL, NULL, "constant '%s' is too large", diag_quote(c, t->name));
   if (!elements) return s;
   for (int64_t d = t->rank - 1, n = t->data->splat ? 0 : 1; d >= 0; n *= shape[d--]) stride[d] = n;
-  if (t->layout) add_parts(&s, t, shape, stride);
+  if (t->layout) add_parts(c, &s, t, shape, stride);
   else add_dim(&s, (StorageDim){elements, t->data->splat ? 0 : 1, 0, 1, -1});
   if (!s.n) s.dim[s.n++] = (StorageDim){1, 1, 0, 1, -1};
   for (int64_t j = s.n - 1, place = 1; j >= 0; place *= s.dim[j--].extent) s.dim[j].place = place;

@@ -1,10 +1,12 @@
 /* winograd.c - pass_winograd: 3x3 convolutions of stride 1 with fewer multiplications, as a rewrite of the compute.
  *
  * Before: y[n,k,h,w] = f(sum(c, r, s) x[n, c, h+r-p, w+s-q] * g[k,c,r,s])
- * After:  V[a,b,t,c] = (B^T d B)[a,b]        d: the tile t of x, (m+2) x (m+2), tiles m apart
- *         M[a,b,t,k] = sum(c) V[a,b,t,c] * U[a,b,c,k]        U = G g G^T, made here
+ * After:  V[g,a,b,t,c] = (B^T d B)[a,b]      d: the tile t of band g of x, (m+2) x (m+2), tiles m apart
+ *         M[g,a,b,t,k] = sum(c) V[g,a,b,t,c] * U[a,b,c,k]    U = G g G^T, made when it is stored
  *         y = f((A^T M A)[h % m, w % m])     of the tile at h / m, w / m
- * The transforms are expressions that select by a, b (by h % m, w % m); their schedules unroll those. Source: winograd.def.
+ * A band is some rows of tiles of one image, and all three are one group that works band by band, so that V and M stay in cache; or
+ * everything is one band and each is a kernel. The transforms are expressions that select by a, b (by h % m, w % m); their schedules
+ * unroll those. Source: winograd.def.
  */
 #include <math.h>
 
@@ -33,6 +35,7 @@ typedef struct {
   int64_t in_channels, channels, h, w, pad_h, pad_w, n;
   const Transform *t;
   int64_t tiles_h, tiles_w;
+  int64_t band;                    /* rows of tiles; 0: all in one band */
 } Conv;
 
 /* ---- is it one? ---- */
@@ -77,14 +80,72 @@ static bool match(Conv *k, Group *g) {
   return match_map(k, p->a[!second]) && ex_is_int(k->ch->extent, &k->in_channels);
 }
 
-/* Where it pays: enough channels to repay the transforms, and tiles enough to repay reading the larger weights. */
-static const Transform *choose(const Conv *k) {
-  if (k->in_channels < 16 || k->channels < 16 || k->h < 4 || k->w < 4) return NULL;
-  for (int i = COUNT(transforms) - 1; i >= 0; i--) {
-    int64_t m = transforms[i].m, tiles = k->n * ((k->h + m - 1) / m) * ((k->w + m - 1) / m);
-    if (m == 2 || (tiles >= 10 && k->h >= 2 * m && k->w >= 2 * m)) return &transforms[i];
+/* ---- what it costs: cycles of a core that does two multiply-adds of vectors in one; measured on Zen 3 and Zen 5 ---- */
+static const double efficiency = 0.9,                        /* of products in register tiles */
+    per_element = 6.4,                                       /* a vector of V or M made or used */
+    dram = 9.5, l3 = 12, l2 = 64;                            /* bytes a cycle */
+
+/* Bytes read again and again out of `size`; what little does not fit is met in order. */
+static double traffic(const Target *t, double bytes, double size) {
+  return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? l3 : dram / 2);
+}
+
+/* Weights come from memory at every run, while products are computed. */
+static double with_weights(double compute, double bytes) {
+  double load = bytes / dram;
+  return MAX(compute, load) + 0.25 * MIN(compute, load);
+}
+
+static double direct_cost(const Conv *k, int lanes) {
+  double pairs = (double)k->in_channels * (double)k->channels;
+  return with_weights((double)(k->n * k->h * k->w) * 9 * pairs / (2 * lanes) / efficiency, 36 * pairs);
+}
+
+static int64_t tiles_along(const Conv *k, int64_t extent) { return (extent + k->t->m - 1) / k->t->m; }
+
+/* Working in bands of `band` rows of tiles (0: all at once), what V, M and the repeated reading of U cost. */
+static double band_cost(const Conv *k, int64_t band) {
+  int64_t images = band ? k->n * (k->tiles_h / band) : 1, tiles = k->n * k->tiles_h * k->tiles_w / images, a = k->t->m + 2;
+  double planes = (double)(a * a) * 4, both = planes * (double)(tiles * (k->in_channels + k->channels));
+  double u = planes * (double)k->in_channels * (double)k->channels;
+  return (double)images * traffic(k->m->target, 2 * both, both) + (double)(images - 1) * traffic(k->m->target, u, u);
+}
+
+/* Rows of tiles a band: a divisor of all, so that no band is shorter. */
+static int64_t choose_band(const Conv *k) {
+  int64_t best = 0;
+  double least = band_cost(k, 0);
+  for (int64_t band = 1; band <= k->tiles_h; band++) {
+    if (k->tiles_h % band || (band == k->tiles_h && k->n == 1) || band_cost(k, band) >= least) continue;
+    best = band;
+    least = band_cost(k, band);
   }
-  return NULL;
+  return best;
+}
+
+static double winograd_cost(const Conv *k, int lanes) {
+  int64_t a = k->t->m + 2, points = a * a * k->n * k->tiles_h * k->tiles_w;
+  double pairs = (double)k->in_channels * (double)k->channels;
+  double products = (double)points * pairs / (2 * lanes) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / lanes * per_element;
+  return with_weights(products + both + band_cost(k, k->band), (double)(a * a) * 4 * pairs);
+}
+
+/* Sets the tile, its count and the band; false: direct computation is as fast. */
+static bool choose(Conv *k) {
+  int lanes = target_lanes(k->m->target, 32);
+  Conv best = *k;
+  double least = direct_cost(k, lanes);
+  if (k->in_channels < lanes || k->channels < lanes || k->h < 4 || k->w < 4) return false;
+  for (int i = 0; i < COUNT(transforms); i++) {
+    k->t = &transforms[i];
+    k->tiles_h = tiles_along(k, k->h);
+    k->tiles_w = tiles_along(k, k->w);
+    k->band = choose_band(k);
+    double cost = winograd_cost(k, lanes);
+    if (cost < least) best = *k, least = cost;
+  }
+  *k = best;
+  return k->t != NULL;
 }
 
 /* ---- the weights ---- */
@@ -171,45 +232,63 @@ static Expr *both_sides(Ctx *c, const double *l, int rows, int cols, Expr *v[6][
   return pick(c, x, out, rows);
 }
 
-static Stage *stage_of(Ctx *c, const char *name, Expr *const *shape, const char *const *axes) {
+/* A transform meets all planes at once: an odd number of cache lines apart, they do not fall on each other in the cache. */
+static Layout *skewed(Ctx *c, int64_t plane) {
+  enum { LINE = 16 };
+  Layout *l = NEW(c, Layout);
+  for (int d = 0; d < 5; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
+  l->part[2].pad = plane % (2 * LINE) ? 0 : LINE;
+  return l;
+}
+
+static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *channel) {
+  Ctx *c = k->c;
   Stage *st = NEW(c, Stage);
-  st->out = tensor_new(c, name, DT_F32, 4, shape);
-  st->axes = NEW_ARRAY(c, Sym *, 4);
-  for (int i = 0; i < 4; i++) st->axes[i] = sym_axis(c, SYM_AXIS, axes[i], shape[i]);
+  int64_t a = k->t->m + 2, bands = k->band ? k->n * k->tiles_h / k->band : 1, tiles = k->n * k->tiles_h * k->tiles_w / bands;
+  Expr *shape[] = {ex_int(c, bands), ex_int(c, a), ex_int(c, a), ex_int(c, tiles), channels};
+  const char *const axes[] = {"g", "a", "b", "t", channel};
+  st->out = tensor_new(c, ctx_printf(c, "%s.%s", k->st->out->name, name), DT_F32, 5, shape);
+  st->axes = NEW_ARRAY(c, Sym *, 5);
+  for (int i = 0; i < 5; i++) st->axes[i] = sym_axis(c, SYM_AXIS, axes[i], shape[i]);
+  st->out->layout = skewed(c, tiles * channels->u.i);
   return st;
 }
 
-static Expr *tile_count(Conv *k) { return ex_int(k->c, k->n * k->tiles_h * k->tiles_w); }
+/* Where tile t of band g lies: image, row and column of tiles. */
+typedef struct { Expr *n, *i, *j; } Place;
+static Place place_of(Conv *k, Expr *g, Expr *t) {
+  Ctx *c = k->c;
+  Expr *tw = ex_int(c, k->tiles_w), *th = ex_int(c, k->tiles_h), *row = ex_div(c, t, tw);
+  if (k->band) row = ex_add(c, ex_mul(c, g, ex_int(c, k->band)), row);
+  return (Place){ex_div(c, row, th), ex_mod(c, row, th), ex_mod(c, t, tw)};
+}
 
 static Stage *input_stage(Conv *k) {
   Ctx *c = k->c;
   int a = k->t->m + 2;
-  Expr *shape[] = {ex_int(c, a), ex_int(c, a), tile_count(k), ex_int(c, k->in_channels)}, *d[6][6];
-  Stage *st = stage_of(c, ctx_printf(c, "%s.V", k->st->out->name), shape, (const char *const[]){"a", "b", "t", "c"});
-  Expr *t = st->axes[2]->self, *tw = ex_int(c, k->tiles_w), *th = ex_int(c, k->tiles_h);
-  Expr *n = ex_div(c, t, ex_mul(c, tw, th)), *i = ex_mod(c, ex_div(c, t, tw), th), *j = ex_mod(c, t, tw);
+  Stage *st = stage_of(k, "V", ex_int(c, k->in_channels), "c");
+  Place p = place_of(k, st->axes[0]->self, st->axes[3]->self);
+  Expr *d[6][6];
   for (int u = 0; u < a; u++)
     for (int v = 0; v < a; v++) {
-      Expr *ih = ex_add(c, ex_mul(c, i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)),
-           *iw = ex_add(c, ex_mul(c, j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
-      Expr *at[] = {n, st->axes[3]->self, ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
+      Expr *ih = ex_add(c, ex_mul(c, p.i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)),
+           *iw = ex_add(c, ex_mul(c, p.j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
+      Expr *at[] = {p.n, st->axes[4]->self, ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
       Expr **shape_x = k->load->u.tensor->shape;
       Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, shape_x[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, shape_x[3])));
       d[u][v] = ex_select(c, in, x, ex_const(c, DT_F32, 0));
     }
-  st->body = both_sides(c, k->t->bt, a, a, d, st->axes[0]->self, st->axes[1]->self);
+  st->body = both_sides(c, k->t->bt, a, a, d, st->axes[1]->self, st->axes[2]->self);
   return st;
 }
 
 static Stage *product_stage(Conv *k, Tensor *v) {
   Ctx *c = k->c;
-  int a = k->t->m + 2;
-  Expr *shape[] = {ex_int(c, a), ex_int(c, a), tile_count(k), ex_int(c, k->channels)};
-  Stage *st = stage_of(c, ctx_printf(c, "%s.M", k->st->out->name), shape, (const char *const[]){"a", "b", "t", "k"});
+  Stage *st = stage_of(k, "M", ex_int(c, k->channels), "k");
   Sym *ch = sym_axis(c, SYM_REDUCE, "c", ex_int(c, k->in_channels));
-  Expr *x = st->axes[0]->self, *y = st->axes[1]->self, *t = st->axes[2]->self, *q = st->axes[3]->self;
-  Expr *left[] = {x, y, t, ch->self}, *right[] = {x, y, ch->self, q};
-  st->body = ex_reduce(c, RED_SUM, ex_mul(c, ex_load(c, v, left, 4), ex_load(c, transformed(k), right, 4)), &ch, 1);
+  Expr *g = st->axes[0]->self, *x = st->axes[1]->self, *y = st->axes[2]->self, *t = st->axes[3]->self, *q = st->axes[4]->self;
+  Expr *left[] = {g, x, y, t, ch->self}, *right[] = {x, y, ch->self, q};
+  st->body = ex_reduce(c, RED_SUM, ex_mul(c, ex_load(c, v, left, 5), ex_load(c, transformed(k), right, 4)), &ch, 1);
   return st;
 }
 
@@ -223,33 +302,51 @@ static void rewrite_output(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   int a = k->t->m + 2;
   Sym **axes = k->st->axes;
-  Expr *step = ex_int(c, k->t->m), *v[6][6];
-  Expr *t = ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->tiles_h)), ex_div(c, axes[2]->self, step)), ex_int(c, k->tiles_w)),
-                   ex_div(c, axes[3]->self, step));
+  Expr *step = ex_int(c, k->t->m), *v[6][6], *row = ex_div(c, axes[2]->self, step), *g = ex_int(c, 0);
+  if (k->band) {
+    g = ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->tiles_h / k->band)), ex_div(c, axes[2]->self, ex_int(c, k->t->m * k->band)));
+    row = ex_mod(c, row, ex_int(c, k->band));
+  } else {
+    row = ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->tiles_h)), row);
+  }
+  Expr *t = ex_add(c, ex_mul(c, row, ex_int(c, k->tiles_w)), ex_div(c, axes[3]->self, step));
   for (int i = 0; i < a; i++)
     for (int j = 0; j < a; j++) {
-      Expr *at[] = {ex_int(c, i), ex_int(c, j), t, axes[1]->self};
-      v[i][j] = ex_load(c, m, at, 4);
+      Expr *at[] = {g, ex_int(c, i), ex_int(c, j), t, axes[1]->self};
+      v[i][j] = ex_load(c, m, at, 5);
     }
   Expr *y = both_sides(c, k->t->at, k->t->m, a, v, ex_mod(c, axes[2]->self, step), ex_mod(c, axes[3]->self, step)), *pair[] = {k->reduce, y};
   k->st->body = expr_map(c, k->st->body, put, pair);
 }
 
+static void rewrite(Conv *k, Body *b, int *item) {
+  Ctx *c = k->c;
+  Group *g = b->items.v[*item]->group;
+  Stage *in = input_stage(k), *product = product_stage(k, in->out), *root = group_root(g);
+  rewrite_output(k, product->out);
+  if (k->m->opt->explain)
+    str_add(&k->m->notes, "  %s: F(%d,3), %lld tiles, %lld rows of them a band\n", root->out->name, k->t->m, (long long)(k->n * k->tiles_h * k->tiles_w), (long long)k->band);
+  if (!k->band) {
+    body_insert(c, b, (*item)++, in, g->source);
+    body_insert(c, b, (*item)++, product, g->source);
+    return;
+  }
+  g->stages.n = 0;
+  vec_push(c, &g->stages, in);
+  vec_push(c, &g->stages, product);
+  vec_push(c, &g->stages, root);
+  g->block = NEW_ARRAY(c, int64_t, 4);
+  g->block[0] = 1;
+  g->block[2] = k->band * k->t->m;
+}
+
 static void rewrite_body(Module *m, Map *made, Body *b) {
-  Ctx *c = m->c;
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
       if (it->body[k]) rewrite_body(m, made, it->body[k]);
-    Conv k = {.m = m, .c = c, .made = made};
-    if (it->kind != ITEM_GROUP || !match(&k, it->group) || !(k.t = choose(&k))) continue;
-    k.tiles_h = (k.h + k.t->m - 1) / k.t->m;
-    k.tiles_w = (k.w + k.t->m - 1) / k.t->m;
-    Stage *in = input_stage(&k), *product = product_stage(&k, in->out);
-    rewrite_output(&k, product->out);
-    body_insert(c, b, i++, in, it->group->source);
-    body_insert(c, b, i++, product, it->group->source);
-    if (m->opt->explain) str_add(&m->notes, "  %s: F(%d,3), %lld tiles\n", k.st->out->name, k.t->m, (long long)(k.n * k.tiles_h * k.tiles_w));
+    Conv k = {.m = m, .c = m->c, .made = made};
+    if (it->kind == ITEM_GROUP && match(&k, it->group) && choose(&k)) rewrite(&k, b, &i);
   }
 }
 

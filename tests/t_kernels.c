@@ -13,6 +13,7 @@
 
 static Options options;
 static const char *cpu;
+static bool small_caches;          /* of the target: bands of tiles pay for small maps already */
 
 typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; char *weights; } Case;
 
@@ -143,6 +144,12 @@ static Case start(uint32_t seed) {
   options.cpu = cpu;
   k.m = NEW(k.c, Module);
   *k.m = (Module){.c = k.c, .opt = &options, .target = target_find(k.c, cpu), .schedule = sched_rules_choose, .notes = str_new(k.c)};
+  if (small_caches) {
+    Target *t = ctx_copy(k.c, k.m->target, sizeof *t);
+    t->l2_bytes = 48 << 10;
+    t->l3_bytes = 96 << 10;
+    k.m->target = t;
+  }
   k.m->graph = graph_new(k.c, NULL, "test");
   k.m->body = NEW(k.c, Body);
   k.data = map_new(k.c);
@@ -283,14 +290,14 @@ static void test_scores(void) {
   }
 }
 
-static void conv(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
+static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
   Case k = start((uint32_t)(ci * 7 + co + kern));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(1, ci, h, w));
+  Tensor *x = input(&k, "x", DIMS(n, ci, h, w));
   int64_t oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
   for (int layer = 0; layer <= chain; layer++) {
     Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(co, ci, kern, kern)), *b = weight(&k, "b", DIMS(co));
-    Stage *st = stage(&k, tensor(&k, layer ? "c1" : "c0", DIMS(1, co, oh, ow)));
+    Stage *st = stage(&k, tensor(&k, layer ? "c1" : "c0", DIMS(n, co, oh, ow)));
     Sym *r[] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, kern)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, kern))};
     Expr *ih = ex_sub(c, ex_add(c, ex_mul(c, st->axes[2]->self, ex_int(c, stride)), r[1]->self), ex_int(c, pad));
     Expr *iw = ex_sub(c, ex_add(c, ex_mul(c, st->axes[3]->self, ex_int(c, stride)), r[2]->self), ex_int(c, pad));
@@ -303,18 +310,27 @@ static void conv(int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int
     h = oh, w = ow, ci = co;
     oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
   }
-  finish(&k, "contraction");
+  finish(&k, small_caches ? "block" : "contraction");
 }
 
 static void test_conv(void) {
   EACH_CPU {
-    conv(3, 32, 9, 11, 3, 1, 1, true);
-    conv(16, 24, 7, 7, 3, 2, 1, true);
-    conv(32, 40, 6, 6, 1, 1, 0, true);
-    conv(3, 64, 15, 15, 7, 2, 3, false);
-    conv(32, 24, 14, 13, 3, 1, 1, true);                     /* F(4,3) */
-    conv(16, 32, 7, 6, 3, 1, 0, false);                      /* F(2,3) */
+    conv(1, 3, 32, 9, 11, 3, 1, 1, true);
+    conv(1, 16, 24, 7, 7, 3, 2, 1, true);
+    conv(1, 32, 40, 6, 6, 1, 1, 0, true);
+    conv(1, 3, 64, 15, 15, 7, 2, 3, false);
+    conv(1, 32, 24, 14, 13, 3, 1, 1, true);                     /* F(4,3) */
+    conv(1, 16, 32, 7, 6, 3, 1, 0, false);                      /* F(2,3) */
   }
+}
+
+static void test_bands(void) {
+  small_caches = true;
+  EACH_CPU {
+    conv(1, 16, 24, 22, 11, 3, 1, 1, true);
+    conv(2, 16, 16, 14, 12, 3, 1, 1, false);
+  }
+  small_caches = false;
 }
 
 static void softmax(int64_t rows, int64_t n) {
@@ -345,6 +361,7 @@ int main(void) {
   CU_add_test(s, "matmul", test_matmul);
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "convolution", test_conv);
+  CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "softmax", test_softmax);
   CU_basic_set_mode(CU_BRM_NORMAL);
   CU_basic_run_tests();

@@ -12,9 +12,9 @@ static Layout *random_layout(Ctx *c, int rank) {
   Layout *l = NEW(c, Layout);
   for (int d = 0; d < rank; d++) {
     int32_t inner = below(2) ? (int32_t)(1 + below(20)) : 0, middle = inner && !below(3) ? (int32_t)(1 + below(3)) : 0;
-    if (inner) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, inner};
-    if (middle) l->part[l->n++] = (LayoutPart){(int8_t)d, inner, middle};
-    l->part[l->n++] = (LayoutPart){(int8_t)d, MAX(inner, 1) * MAX(middle, 1), 0};
+    if (inner) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, inner, 0};
+    if (middle) l->part[l->n++] = (LayoutPart){(int8_t)d, inner, middle, 0};
+    l->part[l->n++] = (LayoutPart){(int8_t)d, MAX(inner, 1) * MAX(middle, 1), 0, 0};
     if (!below(6)) l->ring_lo[d] = (int32_t)below(3), l->ring_hi[d] = (int32_t)below(3);
   }
   for (int i = l->n - 1; i > 0; i--) {
