@@ -1,40 +1,25 @@
 /* sched_rules.c - which schedule a group of stages gets: an ordered list of rules, the last of which takes everything.
  *
  * A rule looks at the expressions (which axes a load moves with, what lies contiguous), never at operators, and answers with a schedule's
- * text or the reason why it declines. Tiles of contractions are chosen by a small model of one Zen- or Skylake-like core: see tile_cost.
+ * text or the reason why it declines.
  */
 #include <stdlib.h>
 
-#include "../passes/sched.h"
 #include "../passes/access.h"
-#include "codegen.h"
-
-typedef struct {
-  Module *m;
-  Ctx *c;
-  Group *g;
-  Stage *st;                       /* the root */
-  Expr *reduce;
-  int lanes;
-  Str text;
-} Case;
-
-typedef const char *Rule(Case *k);
-
-enum { FEW_POINTS = 256 };         /* panels that so few points use come from memory faster when asked for early (net-wide measurement) */
+#include "rules.h"
 
 static Walk walk_loads(Case *k, const Expr *e, Sym *s) { return access_walk(k->c, e, s, k->lanes); }
 static int64_t store_stride(Case *k, const Stage *st, Sym *s) { return access_store_stride(k->c, st, s, k->lanes); }
 static int vector_axis(Case *k, const Stage *st) { return access_vector_axis(k->c, st, k->lanes); }
 
-static int64_t const_extent(Expr *e) {
+int64_t const_extent(const Expr *e) {
   int64_t v;
   return ex_is_int(e, &v) ? v : -1;
 }
 
 static int64_t axis_extent(Case *k, int i) { return const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i)); }
 
-/* ---- constants in the layout that the vector axis wants: blocks of n along it innermost, `also` blocked by lanes before it ---- */
+/* ---- constants in the layout that the vector axis wants ---- */
 typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
 
 static int dim_using(const Expr *load, const Sym *s) {
@@ -43,14 +28,22 @@ static int dim_using(const Expr *load, const Sym *s) {
   return -1;
 }
 
+static bool moves_with_data(Case *k, const Expr *index) {
+  for (int i = 0; i < k->st->out->rank; i++)
+    if (expr_uses(index, k->st->axes[i])) return true;
+  return false;
+}
+
 static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
   Layout *l = NEW(k->c, Layout);
   int d = dim_using(load, p->s), a = dim_using(load, p->also);
   if (a == d) a = -1;
-  l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0};
-  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0};
-  for (int i = 0; i < load->n; i++)
-    if (i != d && i != a) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0};
+  for (int data = 1; data >= 0; data--) {
+    for (int i = 0; i < load->n; i++)
+      if (i != d && i != a && moves_with_data(k, load->a[i]) == data) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0};
+    if (data) l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0};
+    if (data && a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0};
+  }
   if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, 1, k->lanes};
   l->part[l->n++] = (LayoutPart){(int8_t)d, 1, (int32_t)p->n};
   return l;
@@ -69,155 +62,19 @@ static Expr *pack_load(Ctx *c, Expr *e, void *user) {
   return ex_load(c, t, e->a, e->n);
 }
 
-static void pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
+void rule_pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
   Pack p = {k, s, also, n, map_new(k->c)};
   k->st->body = expr_map(k->c, k->st->body, pack_load, &p);
   k->reduce = stage_reduce(k->st->body);
 }
 
 /* ---- names: the axes' own, as sched_new gives them ---- */
-static const char *axis_name(Case *k, int i) {
+const char *rule_axis_name(Case *k, int i) {
   Sched *s = sched_new(k->c, k->g);
   return sched_root(s)->axes.v[i]->name;
 }
 
 static bool is_loop(Case *k, int i) { return k->st->axes[i]->kind != SYM_DIM; }
-
-/* ---- contractions ---- */
-typedef struct { int r1, r2, v; double cost; } Tile;
-
-/* Cycles per step of K and per point and vector, for a tile of r points by v vectors: multiply-adds, loads of both operands, loop. */
-static double tile_cost(int r, int v) { return MAX(r * v, 4.5) + 0.3 * v + 0.2 * r + 0.8; }
-
-static double tiled_cost(int64_t n, int r, double (*of)(int, int), int other, int v) {
-  double full = (double)(n / r) * of(r * other, v);
-  return full + (n % r ? of((int)(n % r) * other, v) : 0);
-}
-
-static Tile choose_tile(const Target *t, int64_t m1, int64_t m2, int64_t vectors) {
-  Tile best = {1, 1, 1, 1e30};
-  for (int v = 1; v <= 4 && v <= vectors; v++)
-    for (int r1 = 1; r1 <= 28 && (m1 < 0 || r1 <= m1); r1++)
-      for (int r2 = 1; r2 <= (r1 == m1 ? MIN(m2, 8) : 1); r2++) {
-        int r = r1 * r2;
-        if (r * v + v + 1 >= t->vector_regs || r > 28) continue;
-        double rows = m1 < 0 ? tile_cost(r1, v) / r1 : tiled_cost(m1, r1, tile_cost, r2, v) / (double)m1 / r2;
-        double blocks = (double)(m2 / r2 + (m2 % r2 != 0)) * r2 / (double)m2;
-        double panels = (double)((vectors + v - 1) / v * v) / (double)vectors;
-        Tile tile = {r1, r2, v, rows * blocks * panels / v};
-        if (tile.cost < best.cost * 0.999) best = tile;
-      }
-  return best;
-}
-
-/* The reduction axis that the broadcast operand's blocked channels move with. */
-static void find_blocked(const Expr *e, void *user) {
-  if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
-}
-
-static Sym *blocked_axis(Case *k, const Expr *broadcast) {
-  const Expr *load = NULL;
-  expr_visit(broadcast, find_blocked, &load);
-  for (int i = 1; load && i < k->reduce->n; i++)
-    if (load->a[1] == k->reduce->a[i]) return k->reduce->a[i]->u.sym;
-  return NULL;
-}
-
-static const char *reduce_name(Case *k, int i) { return axis_name(k, k->st->out->rank + i); }
-
-/* A window's axis: some load's index moves with it and with an output axis. Unrolled, neighbouring points would share loads, and
- * the registers that hold them are missing for sums. */
-typedef struct { const Stage *st; const Sym *s; bool found; } Window;
-static void find_window(const Expr *e, void *user) {
-  Window *w = user;
-  for (int d = 0; e->op == EX_LOAD && d < e->n; d++)
-    for (int i = 0; i < w->st->out->rank && expr_uses(e->a[d], w->s); i++) w->found |= expr_uses(e->a[d], w->st->axes[i]);
-}
-
-static bool is_window(Case *k, const Expr *broadcast, const Sym *s) {
-  Window w = {k->st, s, false};
-  expr_visit(broadcast, find_window, &w);
-  return w.found;
-}
-
-/* K: the blocked axis in blocks outside, other axes, then inside the block unrolled; else the last axis in steps of four. */
-static void reduction_order(Case *k, const Expr *broadcast, Sym *blocked, Str *splits, Str *order) {
-  int n = k->reduce->n - 1, last = n - 1;
-  for (int i = 0; i < n; i++)
-    if (k->reduce->a[1 + i]->u.sym == blocked) last = i;
-  const char *name = n ? reduce_name(k, last) : "";
-  if (blocked) str_add(splits, "split %s %d -> %s.o %s.b; ", name, k->lanes, name, name);
-  if (blocked) str_add(order, " %s.o", name);
-  for (int i = 0; i < n; i++)
-    if (i != last) str_add(order, " %s", reduce_name(k, i));
-  if (n && is_window(k, broadcast, k->reduce->a[1 + last]->u.sym)) str_add(order, " %s", name);
-  else if (n) {
-    str_add(splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", blocked ? 8 : 4, name, name, name);
-    str_add(order, " %s.i %s.u", name, name);
-  }
-}
-
-/* A contraction: register tile of points by vectors, the sum in registers throughout. */
-static const char *rule_contraction(Case *k) {
-  const Expr *broadcast, *panel;
-  Stage *st = k->st;
-  if (k->g->stages.n > 1 || !is_contraction(k->reduce)) return "not a sum of products";
-  if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
-  int v = vector_axis(k, st);
-  if (v < 0 || !access_split(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
-  Walk w = walk_loads(k, panel, st->axes[v]);
-  if (w.bad) return "the panel operand is not contiguous";
-  int64_t n = axis_extent(k, v);
-  if (n < 0) return "the vector axis has a symbolic extent";
-  int m1 = -1, m2 = -1;
-  for (int i = st->out->rank - 1; i >= 0; i--) {
-    if (i == v || !is_loop(k, i) || st->axes[i]->max == 0 || expr_uses(panel, st->axes[i])) continue;
-    if (m1 < 0) m1 = i;
-    else if (m2 < 0) m2 = i;
-  }
-  int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1), e2 = m2 < 0 ? 1 : axis_extent(k, m2);
-  int64_t vectors = (n + k->lanes - 1) / k->lanes;
-  Tile t = choose_tile(k->m->target, e1, e2 < 0 || e1 < 0 ? 1 : e2, vectors);
-  if (e1 < 0) t.r2 = 1;
-  Sym *blocked = blocked_axis(k, broadcast);
-  pack_constants(k, st->axes[v], (int64_t)t.v * k->lanes, blocked);
-
-  const char *nv = axis_name(k, v), *n1 = m1 < 0 ? NULL : axis_name(k, m1), *n2 = m2 < 0 || t.r2 == 1 ? NULL : axis_name(k, m2);
-  Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
-  str_add(&splits, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", nv, t.v * k->lanes, nv, nv,
-          nv, k->lanes, nv, nv, nv, nv, k->lanes);
-  if (n1) str_add(&splits, "split %s %d%s -> %s.o %s.i; unroll %s.i; ", n1, t.r1, e1 < 0 ? " 4 1" : "", n1, n1, n1);
-  if (n2) str_add(&splits, "split %s %d -> %s.o %s.i; unroll %s.i; ", n2, t.r2, n2, n2, n2);
-  const char *run = NULL;                                    /* what is fused so far into the parallel loop */
-  VEC(const char *) par = {0};
-  for (int i = 0; i < st->out->rank; i++)
-    if (is_loop(k, i) && i != v && i != m1 && i != (n2 ? m2 : -1)) vec_push(k->c, &par, axis_name(k, i));
-  int at = 0;                                                /* panels outside the points, inside the batch */
-  for (int i = 0; i < st->out->rank && i < v; i++) at += is_loop(k, i) && i != m1 && i != m2 && expr_uses(panel, st->axes[i]);
-  vec_push(k->c, &par, "");
-  for (int i = par.n - 1; i > at; i--) par.v[i] = par.v[i - 1];
-  par.v[at] = ctx_printf(k->c, "%s.o", nv);
-  if (n2) str_add(&tail, " %s.o", n2), str_add(&inner, " %s.i", n2);
-  if (n1) str_add(&tail, " %s.o", n1), str_add(&inner, " %s.i", n1);
-  if (n1 && e1 > 0 && n2) {                                  /* rows of tiles are shared among threads too */
-    vec_push(k->c, &par, ctx_printf(k->c, "%s.o", n2));
-    tail.n = 0;
-    if (tail.s) tail.s[0] = 0;
-    str_add(&tail, " %s.o", n1);
-  }
-  for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
-  Str red = str_new(k->c);
-  reduction_order(k, broadcast, blocked, &splits, &red);
-  str_add(&k->text, "%sorder%s%s%s%s %s.u %s.v; ", splits.s, par.n ? outer.s : "", tail.n ? tail.s : "", red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
-  for (int i = 0; i < par.n; i++) {
-    if (run) str_add(&fuse, "fuse %s %s -> par%d; ", run, par.v[i], i);
-    run = run ? ctx_printf(k->c, "par%d", i) : par.v[i];
-  }
-  if (fuse.n) str_add(&k->text, "%s", fuse.s);
-  if (run) str_add(&k->text, "parallel %s; ", run);
-  if (e1 > 0 && e2 > 0 && e1 * e2 <= FEW_POINTS && e1 * e2 > 1) str_add(&k->text, "prefetch 4096");
-  return NULL;
-}
 
 /* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..) or by its remainder: unrolled there, one case is left ---- */
 typedef struct { Case *k; int64_t period[MAX_RANK]; bool any; } Cases;
@@ -240,14 +97,14 @@ static const char *rule_cases(Case *k) {
   if (k->g->stages.n > 1 || k->reduce || !w.any) return "no cases";
   int v = vector_axis(k, st);
   if (v < 0 || w.period[v] || walk_loads(k, st->body, st->axes[v]).bad) return "not contiguous";
-  pack_constants(k, st->axes[v], k->lanes, NULL);
+  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
   Str outer = str_new(k->c), inner = str_new(k->c), fuse = str_new(k->c);
-  const char *run = NULL, *nv = axis_name(k, v);
+  const char *run = NULL, *nv = rule_axis_name(k, v);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < st->out->rank; i++) {
     if (!is_loop(k, i)) continue;
-    const char *n = axis_name(k, i), *loop = n;
+    const char *n = rule_axis_name(k, i), *loop = n;
     bool whole = true;
     if (i == v) loop = ctx_printf(k->c, "%s.o", nv);
     else if (w.period[i] && w.period[i] == axis_extent(k, i)) {
@@ -301,9 +158,9 @@ static const char *rule_flat(Case *k) {
   if (!f.flat || rank < 1) return "not flat";
   for (int i = 0; i < rank; i++)
     if (!is_loop(k, i)) return "an axis is fixed";
-  const char *name = axis_name(k, 0);
+  const char *name = rule_axis_name(k, 0);
   for (int i = 1; i < rank; i++) {
-    str_add(&k->text, "fuse %s %s -> f%d; ", name, axis_name(k, i), i);
+    str_add(&k->text, "fuse %s %s -> f%d; ", name, rule_axis_name(k, i), i);
     name = ctx_printf(k->c, "f%d", i);
   }
   str_add(&k->text, "chunk %s 8192 -> par in; parallel par; split in %d -> i.o i.v; vector i.v %d", name, k->lanes, k->lanes);
@@ -315,7 +172,7 @@ static void outer_parallel(Case *k, int n, Str *order) {
   const char *run = NULL;
   for (int i = 0; i < n; i++) {
     if (!is_loop(k, i)) continue;
-    const char *name = axis_name(k, i);
+    const char *name = rule_axis_name(k, i);
     if (run) str_add(order, "fuse %s %s -> par%d; ", run, name, i);
     run = run ? ctx_printf(k->c, "par%d", i) : name;
   }
@@ -343,7 +200,7 @@ static const char *rule_row(Case *k) {
   for (int i = 0; i < outer; i++)
     if (!is_loop(k, i)) return "an axis is fixed";
   const char *row = NULL;
-  for (int i = 0; i < outer; i++) row = i ? ctx_printf(k->c, "par%d", i) : axis_name(k, 0);
+  for (int i = 0; i < outer; i++) row = i ? ctx_printf(k->c, "par%d", i) : rule_axis_name(k, 0);
   outer_parallel(k, outer, &k->text);
   for (int i = 0; i + 1 < k->g->stages.n; i++) {
     StageLoops *l = s->stages.v[i];
@@ -357,7 +214,7 @@ static const char *rule_row(Case *k) {
   if (outer < st->out->rank) {
     int last = st->out->rank - 1;
     Walk w = walk_loads(k, st->body, st->axes[last]);
-    const char *name = axis_name(k, last);
+    const char *name = rule_axis_name(k, last);
     if (!w.bad && is_loop(k, last) && store_stride(k, st, st->axes[last]) == 1 && st->axes[last]->max >= k->lanes / 2)
       str_add(&k->text, "in %s; split %s %d -> v.o v.i; vector v.i %d", st->out->name, name, k->lanes, k->lanes);
   }
@@ -380,7 +237,7 @@ static const char *rule_dot(Case *k) {
   int n = 0;
   while (n < st->out->rank && is_loop(k, n)) n++;
   if (n == st->out->rank) outer_parallel(k, n, &k->text);
-  reduce_along(k, reduce_name(k, k->reduce->n - 2), &k->text);
+  reduce_along(k, rule_axis_name(k, k->st->out->rank + k->reduce->n - 2), &k->text);
   return NULL;
 }
 
@@ -395,8 +252,8 @@ static const char *rule_nest(Case *k) {
   int64_t n = axis_extent(k, v);
   if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
-  pack_constants(k, st->axes[v], k->lanes, NULL);
-  const char *nv = axis_name(k, v);
+  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
+  const char *nv = rule_axis_name(k, v);
   int m1 = -1;
   for (int i = rank - 1; i >= 0 && m1 < 0 && k->reduce; i--)
     if (i != v && is_loop(k, i) && st->axes[i]->max > 0) m1 = i;
@@ -405,18 +262,18 @@ static const char *rule_nest(Case *k) {
   VEC(const char *) par = {0};
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < rank; i++)
-    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : axis_name(k, i));
+    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
   if (m1 >= 0) {
     int tile = 1;
     for (int f = 2; f <= 8 && f <= e1; f++)
       if (e1 % f == 0 || f == 4) tile = f;
-    const char *n1 = axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
+    const char *n1 = rule_axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
     str_add(&k->text, "split %s %s -> %s.o %s.i; unroll %s.i; ", n1, factors, n1, n1, n1);
     str_add(&order, " %s.o", n1);
   }
-  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", reduce_name(k, i));
-  if (m1 >= 0) str_add(&order, " %s.i", axis_name(k, m1));
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", rule_axis_name(k, rank + i));
+  if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
   str_add(&k->text, "order%s %s.v; ", order.s, nv);
   const char *run = NULL;
   for (int i = 0; i < par.n; i++) {
