@@ -1,46 +1,28 @@
 /* sched_rules.c - which schedule a group of stages gets: an ordered list of rules, the last of which takes everything.
  *
  * A rule looks at the expressions (which axes a load moves with, what lies contiguous), never at operators, and answers with a schedule's
- * text or the reason why it declines. Tiles of contractions are chosen by a small model of one Zen- or Skylake-like core: see tile_cost.
+ * text or the reason why it declines.
  */
 #include <stdlib.h>
 
-#include "../passes/sched.h"
 #include "../passes/access.h"
 #include "../passes/regions.h"
-#include "codegen.h"
-
-/* What rules know of the loop over an axis of the stage: its iterator, how far it runs (-1: symbolic), and whether a rule has it to place. */
-typedef struct { const char *name; int64_t extent; bool open; } Loop;
-
-typedef struct {
-  Module *m;
-  Ctx *c;
-  Group *g;
-  Stage *st;                       /* the root, or a stage inside its loops */
-  Expr *reduce;
-  int lanes;
-  Str text;
-  Loop *loop;                      /* per axis; NULL: a root that has all loops to itself */
-  const char *outer;               /* with loop: the iterators outside of what the rule places, for the order */
-} Case;
-
-typedef const char *Rule(Case *k);
-
-enum { FEW_POINTS = 256 };         /* panels that so few points use come from memory faster when asked for early (net-wide measurement) */
+#include "rules.h"
 
 static Walk walk_loads(Case *k, const Expr *e, Sym *s) { return access_walk(k->c, e, s, k->lanes); }
 static int64_t store_stride(Case *k, const Stage *st, Sym *s) { return access_store_stride(k->c, st, s, k->lanes); }
 static int vector_axis(Case *k, const Stage *st) { return access_vector_axis(k->c, st, k->lanes); }
 
-static int64_t const_extent(Expr *e) {
+int64_t const_extent(const Expr *e) {
   int64_t v;
   return ex_is_int(e, &v) ? v : -1;
 }
 
-static int64_t axis_extent(Case *k, int i) { return k->loop ? k->loop[i].extent : const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i)); }
+static int64_t axis_extent(Case *k, int i) {
+  return k->loop ? k->loop[i].extent : const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i));
+}
 
-/* ---- constants in the layout that the vector axis wants: blocks of n along it innermost, `also` blocked by lanes before it ---- */
+/* ---- constants in the layout that the vector axis wants ---- */
 typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
 
 static int dim_using(const Expr *load, const Sym *s) {
@@ -49,14 +31,22 @@ static int dim_using(const Expr *load, const Sym *s) {
   return -1;
 }
 
+static bool moves_with_data(Case *k, const Expr *index) {
+  for (int i = 0; i < k->st->out->rank; i++)
+    if (expr_uses(index, k->st->axes[i])) return true;
+  return false;
+}
+
 static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
   Layout *l = NEW(k->c, Layout);
   int d = dim_using(load, p->s), a = dim_using(load, p->also);
   if (a == d) a = -1;
-  l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0, 0};
-  if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0, 0};
-  for (int i = 0; i < load->n; i++)
-    if (i != d && i != a) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0, 0};
+  for (int data = 1; data >= 0; data--) {
+    for (int i = 0; i < load->n; i++)
+      if (i != d && i != a && moves_with_data(k, load->a[i]) == data) l->part[l->n++] = (LayoutPart){(int8_t)i, 1, 0, 0};
+    if (data) l->part[l->n++] = (LayoutPart){(int8_t)d, (int32_t)p->n, 0, 0};
+    if (data && a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, k->lanes, 0, 0};
+  }
   if (a >= 0) l->part[l->n++] = (LayoutPart){(int8_t)a, 1, k->lanes, 0};
   l->part[l->n++] = (LayoutPart){(int8_t)d, 1, (int32_t)p->n, 0};
   return l;
@@ -75,162 +65,28 @@ static Expr *pack_load(Ctx *c, Expr *e, void *user) {
   return ex_load(c, t, e->a, e->n);
 }
 
-static void pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
+void rule_pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
   Pack p = {k, s, also, n, map_new(k->c)};
   k->st->body = expr_map(k->c, k->st->body, pack_load, &p);
   k->reduce = stage_reduce(k->st->body);
 }
 
 /* ---- names: the axes' own, as sched_new gives them ---- */
-static const char *axis_name(Case *k, int i) {
+const char *rule_axis_name(Case *k, int i) {
   return k->loop && i < k->st->out->rank ? k->loop[i].name : stage_axis_name(k->c, k->st, i);
 }
 
 static bool is_loop(Case *k, int i) { return k->st->axes[i]->kind != SYM_DIM && (!k->loop || k->loop[i].open); }
 
-/* Rules for one stage: does it stand alone, or are its loops said to it? */
-static bool is_alone(const Case *k) { return k->g->stages.n == 1 || k->loop; }
+bool rule_is_alone(const Case *k) { return k->g->stages.n == 1 || k->loop; }
 
-/* The loops named in `list`, outermost first and adjacent, as one that threads share; inside another stage's loops they stay as they are. */
-typedef VEC(const char *) Names;
-static void share_loops(Case *k, const Names *list) {
+void rule_share_loops(Case *k, const Names *list) {
   const char *run = NULL;
   for (int i = 0; i < list->n && !k->loop; i++) {
     if (run) str_add(&k->text, "fuse %s %s -> par%d; ", run, list->v[i], i);
     run = run ? ctx_printf(k->c, "par%d", i) : list->v[i];
   }
   if (run) str_add(&k->text, "parallel %s; ", run);
-}
-
-/* ---- contractions ---- */
-typedef struct { int r1, r2, v; double cost; } Tile;
-
-/* Cycles per step of K and per point and vector, for a tile of r points by v vectors: multiply-adds, loads of both operands, loop. */
-static double tile_cost(int r, int v) { return MAX(r * v, 4.5) + 0.3 * v + 0.2 * r + 0.8; }
-
-static double tiled_cost(int64_t n, int r, double (*of)(int, int), int other, int v) {
-  double full = (double)(n / r) * of(r * other, v);
-  return full + (n % r ? of((int)(n % r) * other, v) : 0);
-}
-
-static Tile choose_tile(const Target *t, int64_t m1, int64_t m2, int64_t vectors) {
-  Tile best = {1, 1, 1, 1e30};
-  for (int v = 1; v <= 4 && v <= vectors; v++)
-    for (int r1 = 1; r1 <= 28 && (m1 < 0 || r1 <= m1); r1++)
-      for (int r2 = 1; r2 <= (r1 == m1 ? MIN(m2, 8) : 1); r2++) {
-        int r = r1 * r2;
-        if (r * v + v + 1 >= t->vector_regs || r > 28) continue;
-        double rows = m1 < 0 ? tile_cost(r1, v) / r1 : tiled_cost(m1, r1, tile_cost, r2, v) / (double)m1 / r2;
-        double blocks = (double)(m2 / r2 + (m2 % r2 != 0)) * r2 / (double)m2;
-        double panels = (double)((vectors + v - 1) / v * v) / (double)vectors;
-        Tile tile = {r1, r2, v, rows * blocks * panels / v};
-        if (tile.cost < best.cost * 0.999) best = tile;
-      }
-  return best;
-}
-
-/* The reduction axis that the broadcast operand's blocked channels move with. */
-static void find_blocked(const Expr *e, void *user) {
-  if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
-}
-
-static Sym *blocked_axis(Case *k, const Expr *broadcast) {
-  const Expr *load = NULL;
-  expr_visit(broadcast, find_blocked, &load);
-  for (int i = 1; load && i < k->reduce->n; i++)
-    if (load->a[1] == k->reduce->a[i]) return k->reduce->a[i]->u.sym;
-  return NULL;
-}
-
-static const char *reduce_name(Case *k, int i) { return axis_name(k, k->st->out->rank + i); }
-
-/* A window's axis: some load's index moves with it and with an output axis. Unrolled, neighbouring points would share loads, and
- * the registers that hold them are missing for sums. */
-typedef struct { const Stage *st; const Sym *s; bool found; } Window;
-static void find_window(const Expr *e, void *user) {
-  Window *w = user;
-  for (int d = 0; e->op == EX_LOAD && d < e->n; d++)
-    for (int i = 0; i < w->st->out->rank && expr_uses(e->a[d], w->s); i++) w->found |= expr_uses(e->a[d], w->st->axes[i]);
-}
-
-static bool is_window(Case *k, const Expr *broadcast, const Sym *s) {
-  Window w = {k->st, s, false};
-  expr_visit(broadcast, find_window, &w);
-  return w.found;
-}
-
-/* K: the blocked axis in blocks outside, other axes, then inside the block unrolled; else the last axis in steps of four. */
-static void reduction_order(Case *k, const Expr *broadcast, Sym *blocked, Str *splits, Str *order) {
-  int n = k->reduce->n - 1, last = n - 1;
-  for (int i = 0; i < n; i++)
-    if (k->reduce->a[1 + i]->u.sym == blocked) last = i;
-  const char *name = n ? reduce_name(k, last) : "";
-  if (blocked) str_add(splits, "split %s %d -> %s.o %s.b; ", name, k->lanes, name, name);
-  if (blocked) str_add(order, " %s.o", name);
-  for (int i = 0; i < n; i++)
-    if (i != last) str_add(order, " %s", reduce_name(k, i));
-  if (n && is_window(k, broadcast, k->reduce->a[1 + last]->u.sym)) str_add(order, " %s", name);
-  else if (n) {
-    str_add(splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, blocked ? ".b" : "", blocked ? 8 : 4, name, name, name);
-    str_add(order, " %s.i %s.u", name, name);
-  }
-}
-
-/* A contraction: register tile of points by vectors, the sum in registers throughout. */
-static const char *rule_contraction(Case *k) {
-  const Expr *broadcast, *panel;
-  Stage *st = k->st;
-  if (!is_alone(k) || !is_contraction(k->reduce)) return "not a sum of products";
-  if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
-  int v = vector_axis(k, st);
-  if (v < 0 || !access_split(k->reduce->a[0], st->axes[v], &broadcast, &panel)) return "no axis that only one factor moves with";
-  Walk w = walk_loads(k, panel, st->axes[v]);
-  if (w.bad) return "the panel operand is not contiguous";
-  int64_t n = axis_extent(k, v);
-  if (n < 0) return "the vector axis has a symbolic extent";
-  int m1 = -1, m2 = -1;
-  for (int i = st->out->rank - 1; i >= 0; i--) {
-    if (i == v || !is_loop(k, i) || st->axes[i]->max == 0 || expr_uses(panel, st->axes[i])) continue;
-    if (m1 < 0) m1 = i;
-    else if (m2 < 0) m2 = i;
-  }
-  int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1), e2 = m2 < 0 ? 1 : axis_extent(k, m2);
-  int64_t vectors = (n + k->lanes - 1) / k->lanes;
-  Tile t = choose_tile(k->m->target, e1, e2 < 0 || e1 < 0 ? 1 : e2, vectors);
-  if (e1 < 0) t.r2 = 1;
-  Sym *blocked = blocked_axis(k, broadcast);
-  pack_constants(k, st->axes[v], (int64_t)t.v * k->lanes, blocked);
-
-  const char *nv = axis_name(k, v), *n1 = m1 < 0 ? NULL : axis_name(k, m1), *n2 = m2 < 0 || t.r2 == 1 ? NULL : axis_name(k, m2);
-  Str splits = str_new(k->c), outer = str_new(k->c), tail = str_new(k->c), inner = str_new(k->c);
-  str_add(&splits, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", nv, t.v * k->lanes, nv, nv,
-          nv, k->lanes, nv, nv, nv, nv, k->lanes);
-  if (n1) str_add(&splits, "split %s %d%s -> %s.o %s.i; unroll %s.i; ", n1, t.r1, e1 < 0 ? " 4 1" : "", n1, n1, n1);
-  if (n2) str_add(&splits, "split %s %d -> %s.o %s.i; unroll %s.i; ", n2, t.r2, n2, n2, n2);
-  Names par = {0};                                           /* what becomes the parallel loop */
-  for (int i = 0; i < st->out->rank; i++)
-    if (is_loop(k, i) && i != v && i != m1 && i != (n2 ? m2 : -1)) vec_push(k->c, &par, axis_name(k, i));
-  int at = 0;                                                /* panels outside the points, inside the batch */
-  for (int i = 0; i < st->out->rank && i < v; i++) at += is_loop(k, i) && i != m1 && i != m2 && expr_uses(panel, st->axes[i]);
-  vec_push(k->c, &par, "");
-  for (int i = par.n - 1; i > at; i--) par.v[i] = par.v[i - 1];
-  par.v[at] = ctx_printf(k->c, "%s.o", nv);
-  if (n2) str_add(&tail, " %s.o", n2), str_add(&inner, " %s.i", n2);
-  if (n1) str_add(&tail, " %s.o", n1), str_add(&inner, " %s.i", n1);
-  if (n1 && e1 > 0 && n2) {                                  /* rows of tiles are shared among threads too */
-    vec_push(k->c, &par, ctx_printf(k->c, "%s.o", n2));
-    tail.n = 0;
-    if (tail.s) tail.s[0] = 0;
-    str_add(&tail, " %s.o", n1);
-  }
-  for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
-  Str red = str_new(k->c);
-  reduction_order(k, broadcast, blocked, &splits, &red);
-  str_add(&k->text, "%sorder%s%s%s%s%s %s.u %s.v; ", splits.s, k->loop ? k->outer : "", par.n ? outer.s : "", tail.n ? tail.s : "",
-          red.n ? red.s : "", inner.n ? inner.s : "", nv, nv);
-  share_loops(k, &par);
-  if (e1 > 0 && e2 > 0 && e1 * e2 <= FEW_POINTS && e1 * e2 > 1) str_add(&k->text, "prefetch 4096");
-  return NULL;
 }
 
 /* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..) or by its remainder: unrolled there, one case is left ---- */
@@ -251,18 +107,18 @@ static const char *rule_cases(Case *k) {
   Stage *st = k->st;
   Cases w = {.k = k};
   expr_visit(st->body, find_case, &w);
-  if (!is_alone(k) || k->reduce || !w.any) return "no cases";
+  if (!rule_is_alone(k) || k->reduce || !w.any) return "no cases";
   int v = vector_axis(k, st);
   if (v < 0 || w.period[v] || walk_loads(k, st->body, st->axes[v]).bad) return "not contiguous";
-  pack_constants(k, st->axes[v], k->lanes, NULL);
+  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
   Str outer = str_new(k->c), inner = str_new(k->c);
   Names par = {0};
-  const char *nv = axis_name(k, v);
+  const char *nv = rule_axis_name(k, v);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < st->out->rank; i++) {
     if (!is_loop(k, i)) continue;
-    const char *n = axis_name(k, i), *loop = n;
+    const char *n = rule_axis_name(k, i), *loop = n;
     bool whole = true;
     if (i == v) loop = ctx_printf(k->c, "%s.o", nv);
     else if (w.period[i] && w.period[i] == axis_extent(k, i)) {
@@ -279,8 +135,8 @@ static const char *rule_cases(Case *k) {
     open &= whole;
     if (open) vec_push(k->c, &par, loop);
   }
-  str_add(&k->text, "order%s%s%s %s.v; ", k->loop ? k->outer : "", outer.s, inner.s, nv);
-  share_loops(k, &par);
+  str_add(&k->text, "order%s%s%s %s.v; ", k->outer, outer.s, inner.s, nv);
+  rule_share_loops(k, &par);
   return NULL;
 }
 
@@ -315,9 +171,9 @@ static const char *rule_flat(Case *k) {
   if (!f.flat || rank < 1) return "not flat";
   for (int i = 0; i < rank; i++)
     if (!is_loop(k, i)) return "an axis is fixed";
-  const char *name = axis_name(k, 0);
+  const char *name = rule_axis_name(k, 0);
   for (int i = 1; i < rank; i++) {
-    str_add(&k->text, "fuse %s %s -> f%d; ", name, axis_name(k, i), i);
+    str_add(&k->text, "fuse %s %s -> f%d; ", name, rule_axis_name(k, i), i);
     name = ctx_printf(k->c, "f%d", i);
   }
   str_add(&k->text, "chunk %s 8192 -> par in; parallel par; split in %d -> i.o i.v; vector i.v %d", name, k->lanes, k->lanes);
@@ -329,7 +185,7 @@ static void outer_parallel(Case *k, int n, Str *order) {
   const char *run = NULL;
   for (int i = 0; i < n; i++) {
     if (!is_loop(k, i)) continue;
-    const char *name = axis_name(k, i);
+    const char *name = rule_axis_name(k, i);
     if (run) str_add(order, "fuse %s %s -> par%d; ", run, name, i);
     run = run ? ctx_printf(k->c, "par%d", i) : name;
   }
@@ -357,7 +213,7 @@ static const char *rule_row(Case *k) {
   for (int i = 0; i < outer; i++)
     if (!is_loop(k, i)) return "an axis is fixed";
   const char *row = NULL;
-  for (int i = 0; i < outer; i++) row = i ? ctx_printf(k->c, "par%d", i) : axis_name(k, 0);
+  for (int i = 0; i < outer; i++) row = i ? ctx_printf(k->c, "par%d", i) : rule_axis_name(k, 0);
   outer_parallel(k, outer, &k->text);
   for (int i = 0; i + 1 < k->g->stages.n; i++) {
     StageLoops *l = s->stages.v[i];
@@ -371,7 +227,7 @@ static const char *rule_row(Case *k) {
   if (outer < st->out->rank) {
     int last = st->out->rank - 1;
     Walk w = walk_loads(k, st->body, st->axes[last]);
-    const char *name = axis_name(k, last);
+    const char *name = rule_axis_name(k, last);
     if (!w.bad && is_loop(k, last) && store_stride(k, st, st->axes[last]) == 1 && st->axes[last]->max >= k->lanes / 2)
       str_add(&k->text, "in %s; split %s %d -> v.o v.i; vector v.i %d", st->out->name, name, k->lanes, k->lanes);
   }
@@ -381,7 +237,7 @@ static const char *rule_row(Case *k) {
 /* ---- a reduction whose reduced axis lies contiguous and whose output axes do not ---- */
 static const char *rule_dot(Case *k) {
   Stage *st = k->st;
-  if (!is_alone(k) || !k->reduce) return "no reduction";
+  if (!rule_is_alone(k) || !k->reduce) return "no reduction";
   Sym *r = k->reduce->a[k->reduce->n - 1]->u.sym;
   if (r->max < 2 * k->lanes) return "too short";
   Walk w = walk_loads(k, k->reduce->a[0], r);
@@ -394,7 +250,7 @@ static const char *rule_dot(Case *k) {
   int n = 0;
   while (n < st->out->rank && is_loop(k, n)) n++;
   if (n == st->out->rank && !k->loop) outer_parallel(k, n, &k->text);
-  reduce_along(k, reduce_name(k, k->reduce->n - 2), &k->text);
+  reduce_along(k, rule_axis_name(k, k->st->out->rank + k->reduce->n - 2), &k->text);
   return NULL;
 }
 
@@ -402,15 +258,15 @@ static const char *rule_dot(Case *k) {
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
   int rank = st->out->rank;
-  if (!is_alone(k)) return "a row group";
+  if (!rule_is_alone(k)) return "a row group";
   int v = vector_axis(k, st);
   if (v < 0) return "no axis";
   Walk w = walk_loads(k, st->body, st->axes[v]);
   int64_t n = axis_extent(k, v);
   if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
-  pack_constants(k, st->axes[v], k->lanes, NULL);
-  const char *nv = axis_name(k, v);
+  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
+  const char *nv = rule_axis_name(k, v);
   int m1 = -1;
   for (int i = rank - 1; i >= 0 && m1 < 0 && k->reduce; i--)
     if (i != v && is_loop(k, i) && st->axes[i]->max > 0) m1 = i;
@@ -419,20 +275,20 @@ static const char *rule_nest(Case *k) {
   Names par = {0};
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < rank; i++)
-    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : axis_name(k, i));
+    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
   if (m1 >= 0) {
     int tile = 1;
     for (int f = 2; f <= 8 && f <= e1; f++)
       if (e1 % f == 0 || f == 4) tile = f;
-    const char *n1 = axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
+    const char *n1 = rule_axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
     str_add(&k->text, "split %s %s -> %s.o %s.i; unroll %s.i; ", n1, factors, n1, n1, n1);
     str_add(&order, " %s.o", n1);
   }
-  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", reduce_name(k, i));
-  if (m1 >= 0) str_add(&order, " %s.i", axis_name(k, m1));
-  str_add(&k->text, "order%s%s %s.v; ", k->loop ? k->outer : "", order.s, nv);
-  share_loops(k, &par);
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", rule_axis_name(k, rank + i));
+  if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
+  str_add(&k->text, "order%s%s %s.v; ", k->outer, order.s, nv);
+  rule_share_loops(k, &par);
   return NULL;
 }
 
@@ -444,15 +300,15 @@ static void plain_order(Case *k, const char *last) {
   int rank = k->st->out->rank;
   str_add(&k->text, "order%s", k->outer);
   for (int i = 0; i < rank; i++)
-    if (is_loop(k, i)) str_add(&k->text, " %s", i == rank - 1 && last ? last : axis_name(k, i));
-  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&k->text, " %s", reduce_name(k, i));
+    if (is_loop(k, i)) str_add(&k->text, " %s", i == rank - 1 && last ? last : rule_axis_name(k, i));
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&k->text, " %s", rule_axis_name(k, rank + i));
   str_add(&k->text, "; ");
 }
 
 static const char *rule_line(Case *k) {                      /* element by element along the last axis, in vectors */
   int last = k->st->out->rank - 1;
   if (k->reduce || last < 0 || !is_loop(k, last) || walk_loads(k, k->st->body, k->st->axes[last]).bad) return "not contiguous";
-  const char *n = axis_name(k, last);
+  const char *n = rule_axis_name(k, last);
   str_add(&k->text, "split %s %d -> %s.o %s.v; vector %s.v %d; ", n, k->lanes, n, n, n, k->lanes);
   plain_order(k, ctx_printf(k->c, "%s.o %s.v", n, n));
   return NULL;
@@ -465,7 +321,7 @@ static const NamedRule stage_rules[] = {
 };
 
 /* The first rule that takes the stage, with its loops as given. */
-static void schedule_stage(Case *k, Stage *st, Loop *loop, const char *outer) {
+static void schedule_stage(Case *k, Stage *st, StageLoop *loop, const char *outer) {
   Case s = *k;
   s.st = st;
   s.loop = loop;
@@ -491,12 +347,12 @@ static const char *rule_block(Case *k) {
   Region axes[2 * MAX_RANK], (*part)[MAX_RANK] = ctx_alloc(c, sizeof *part * (size_t)n);
   group_block_axes(c, g, axes);
   group_regions(c, g, axes, part);
-  Loop *loop = NEW_ARRAY(c, Loop, rank);
+  StageLoop *loop = NEW_ARRAY(c, StageLoop, rank);
   Str outer = str_new(c);
   Names par = {0};
   for (int i = 0; i < rank; i++) {
     const char *name = stage_axis_name(c, root, i), *step = ctx_printf(c, "%s.b", name);
-    loop[i] = (Loop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
+    loop[i] = (StageLoop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
     if (!is_loop(k, i) || !g->block[i]) continue;
     if (g->block[i] == 1) step = name;
     else str_add(&k->text, "split %s %d -> %s %s.r; ", name, (int)g->block[i], step, name), loop[i].name = ctx_printf(c, "%s.r", name);
@@ -504,14 +360,14 @@ static const char *rule_block(Case *k) {
   }
   for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
   schedule_stage(k, root, loop, outer.s ? outer.s : "");
-  share_loops(k, &par);
+  rule_share_loops(k, &par);
   const char *at = par.n > 1 ? ctx_printf(c, "par%d", par.n - 1) : par.v[0];
   for (int i = 0; i + 1 < n; i++) {
     Stage *st = g->stages.v[i];
-    Loop *inner = NEW_ARRAY(c, Loop, st->out->rank + 1);
+    StageLoop *inner = NEW_ARRAY(c, StageLoop, st->out->rank + 1);
     Str one = str_new(c);
     for (int d = 0; d < st->out->rank; d++) {
-      inner[d] = (Loop){stage_axis_name(c, st, d), const_extent(part[i][d].extent), !ex_equals_int(part[i][d].extent, 1)};
+      inner[d] = (StageLoop){stage_axis_name(c, st, d), const_extent(part[i][d].extent), !ex_equals_int(part[i][d].extent, 1)};
       if (!inner[d].open && st->axes[d]->kind != SYM_DIM) str_add(&one, " %s", inner[d].name);
     }
     str_add(&k->text, "in %s; at %s; ", st->out->name, at);
@@ -537,7 +393,7 @@ Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {
   for (int i = 0; i < COUNT(rules); i++) {
     Stage *root = group_root(g);
     Expr *body = root->body;
-    Case k = {.m = m, .c = c, .g = g, .st = root, .reduce = stage_reduce(body), .lanes = target_lanes(m->target, 32), .text = str_new(c)};
+    Case k = {.m = m, .c = c, .g = g, .st = root, .reduce = stage_reduce(body), .lanes = target_lanes(m->target, 32), .text = str_new(c), .outer = ""};
     const char *why = rules[i].rule(&k);
     if (m->opt->explain) str_add(&m->notes, "  %s %s: %s\n", name, rules[i].name, why ? why : k.text.n ? k.text.s : "as it stands");
     if (why) { root->body = body; continue; }

@@ -1,10 +1,9 @@
 /* access.c - how the loads and the store of a stage walk through storage. */
 #include "access.h"
 
-enum { NONLINEAR = -1 };           /* neither fixed nor at a constant stride along the axis */
+enum { NONLINEAR = -1 };
 
-/* The stride of an offset along axis s, looked at in steps of one within an aligned block of `lanes`. */
-static int64_t offset_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
+int64_t access_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
   Expr *coef, *rest;
   int64_t v;
   if (!expr_uses(offset, s)) return 0;
@@ -19,7 +18,7 @@ static int64_t offset_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
 int64_t access_store_stride(Ctx *c, const Stage *st, Sym *s, int lanes) {
   Expr *at[MAX_RANK];
   for (int i = 0; i < st->out->rank; i++) at[i] = stage_index(st, i);
-  return offset_stride(c, layout_offset(c, st->out, at), s, lanes);
+  return access_stride(c, layout_offset(c, st->out, at), s, lanes);
 }
 
 bool access_is_packable(const Expr *load, const Sym *s) {
@@ -31,7 +30,7 @@ bool access_is_packable(const Expr *load, const Sym *s) {
 static void walk_load(const Expr *e, void *user) {
   Walk *w = user;
   if (e->op != EX_LOAD) return;
-  int64_t stride = offset_stride(w->c, layout_offset(w->c, e->u.tensor, e->a), w->s, w->lanes);
+  int64_t stride = access_stride(w->c, layout_offset(w->c, e->u.tensor, e->a), w->s, w->lanes);
   if (stride == 0) w->fixed++;
   else if (stride == 1) w->unit++;
   else if (access_is_packable(e, w->s)) w->packable++;

@@ -8,6 +8,8 @@
 typedef struct { Ctx *c; Sym *s; int lanes, fixed, unit, packable, bad; } Walk;
 Walk access_walk(Ctx *c, const Expr *e, Sym *s, int lanes);
 
+/* The stride of an offset along axis s, looked at in steps of one within an aligned block of `lanes`; -1: not constant. */
+int64_t access_stride(Ctx *c, Expr *offset, Sym *s, int lanes);
 int64_t access_store_stride(Ctx *c, const Stage *st, Sym *s, int lanes);     /* in elements; -1: not constant */
 bool access_is_packable(const Expr *load, const Sym *s);     /* a row-major constant that moves with s in one dimension */
 

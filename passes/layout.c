@@ -117,6 +117,7 @@ static void widen_ring(const Expr *e, void *user) {
     }
     t = map_get(&p->ringed, KEY(t));
   }
+  if (is_blocked(t) && (lo[1] || hi[1])) return;             /* a block begins where the channels do */
   Layout *l = layout_of(p->c, t);
   for (int d = 0; d < t->rank; d++) {
     l->ring_lo[d] = MAX(l->ring_lo[d], lo[d]);

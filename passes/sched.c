@@ -106,7 +106,7 @@ static const char *split(Words *w, bool chunk) {
   StageLoops *l = w->s->current;
   int a = arrow(w);
   Iter *it = w->n > 1 ? iter_find(l, w->word[1]) : NULL;
-  if (!it || a < 3 || a > 6 || w->n != a + 3) return refuse(w, "wants: i factors -> outer inner");
+  if (!it || a < 3 || a > 2 + COUNT(it->factor) || w->n != a + 3) return refuse(w, "wants: i factors -> outer inner");
   for (int i = 2; i < a; i++) {
     it->factor[i - 2] = strtoll(w->word[i], NULL, 10);
     if (it->factor[i - 2] < 1) return refuse(w, "a factor below 1");
@@ -116,7 +116,9 @@ static const char *split(Words *w, bool chunk) {
   int at = order_index(l, it);
   bool known = it->extent && it->nfactors == 1 && (chunk || ex_is_int(it->extent, NULL));
   it->outer = iter_new(c, w->word[a + 1], it->reduce, known ? ex_ceil_div(c, it->extent, it->factor[0]) : NULL);
-  it->inner = iter_new(c, w->word[a + 2], it->reduce, NULL);
+  int64_t n;
+  bool even = it->extent && it->nfactors == 1 && ex_is_int(it->extent, &n) && n % it->factor[0] == 0;
+  it->inner = iter_new(c, w->word[a + 2], it->reduce, even ? ex_int(c, it->factor[0]) : NULL);
   it->outer->parent = it->inner->parent = it;
   l->order.v[at] = it->outer;
   order_insert(c, l, at + 1, it->inner);

@@ -25,7 +25,7 @@ struct Iter {
   LoopKind kind;
   int lanes;                       /* VECTOR */
   Iter *outer, *inner;             /* split or chunked into these */
-  int64_t factor[4]; int nfactors;
+  int64_t factor[6]; int nfactors;
   bool chunk, partial;
   Iter *parent;                    /* the iterator this one is outer or inner of */
   Iter *fused;                     /* fused into this one ... */

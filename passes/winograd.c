@@ -325,7 +325,8 @@ static void rewrite(Conv *k, Body *b, int *item) {
   Stage *in = input_stage(k), *product = product_stage(k, in->out), *root = group_root(g);
   rewrite_output(k, product->out);
   if (k->m->opt->explain)
-    str_add(&k->m->notes, "  %s: F(%d,3), %lld tiles, %lld rows of them a band\n", root->out->name, k->t->m, (long long)(k->n * k->tiles_h * k->tiles_w), (long long)k->band);
+    str_add(&k->m->notes, "  %s: F(%d,3), %lld tiles, %lld rows of them a band\n", root->out->name, k->t->m,
+            (long long)(k->n * k->tiles_h * k->tiles_w), (long long)k->band);
   if (!k->band) {
     body_insert(c, b, (*item)++, in, g->source);
     body_insert(c, b, (*item)++, product, g->source);

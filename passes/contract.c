@@ -1,0 +1,113 @@
+/* contract.c - see contract.h. The vector axis is the one with the least estimated cost per element of the output. */
+#include "contract.h"
+
+#include <math.h>
+
+#include "sched.h"
+
+enum { OPEN = 128,                 /* what an extent that is not known counts as */
+       MIN_POINTS = 4 };           /* fewer rows than this do not repay a copy of the panel */
+
+/* ---- axes ---- */
+typedef struct { const Sym *s; int64_t by; bool any, same; } Taken;
+static void find_taken(const Expr *e, void *user) {
+  Taken *t = user;
+  int64_t by;
+  if ((e->op != EX_DIV && e->op != EX_MOD) || e->a[0] != t->s->self || !ex_is_int(e->a[1], &by)) return;
+  t->same = !t->any || t->by == by;
+  t->any = true;
+  t->by = by;
+}
+
+/* The constant by which loads take the axis apart, without remainder; 1: none. */
+static int64_t taken_apart(const Expr *product, const Sym *s, const Expr *extent) {
+  Taken t = {s, 1, false, true};
+  int64_t n;
+  expr_visit(product, find_taken, &t);
+  return t.any && t.same && ex_is_int(extent, &n) && t.by > 1 && t.by < n && n % t.by == 0 ? t.by : 1;
+}
+
+static void add_axis(Contract *k, int axis, AxisPart part, int64_t by, Sym *s, Expr *extent) {
+  k->axis[k->n++] = (ContractAxis){axis, part, by, s, extent};
+}
+
+static void find_axes(Contract *k, Subst *s) {
+  Ctx *c = k->c;
+  const Stage *st = k->st;
+  for (int i = 0; i < st->out->rank; i++) {
+    Sym *whole = st->axes[i];
+    Expr *extent = st->at ? whole->extent : stage_extent(c, st->out, i);
+    if (whole->kind == SYM_DIM) continue;
+    int64_t n, by = taken_apart(k->reduce->a[0], whole, extent);
+    if (by == 1 || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
+    Expr *outer = ex_int(c, n / by), *inner = ex_int(c, by);
+    Sym *q = sym_axis(c, SYM_AXIS, whole->name, outer), *r = sym_axis(c, SYM_AXIS, whole->name, inner);
+    add_axis(k, i, AXIS_HIGH, by, q, outer);
+    add_axis(k, i, AXIS_LOW, by, r, inner);
+    subst_set(s, whole, ex_add(c, ex_mul(c, q->self, inner), r->self));
+  }
+}
+
+Expr *contract_back(const Contract *k, Expr *e) {
+  Ctx *c = k->c;
+  Subst s = subst_new(c);
+  for (int i = 0; i < k->n; i++) {
+    const ContractAxis *a = &k->axis[i];
+    if (a->part == AXIS_WHOLE) continue;
+    Expr *whole = k->st->axes[a->axis]->self;
+    subst_set(&s, a->sym, ex_binary(c, a->part == AXIS_HIGH ? EX_DIV : EX_MOD, whole, ex_int(c, a->by)));
+  }
+  return subst_apply(&s, e);
+}
+
+/* ---- which axis vectors run along ---- */
+static double size_of(const Expr *extent) {
+  int64_t n;
+  return ex_is_int(extent, &n) ? (double)n : OPEN;
+}
+
+int64_t contract_rows(const Contract *k, int64_t open) {
+  int64_t n, rows = 1;
+  for (int i = 0; i < k->n; i++)
+    if (!expr_uses(k->panel, k->axis[i].sym)) rows *= ex_is_int(k->axis[i].extent, &n) ? n : open;
+  return rows;
+}
+
+/* Cycles per element of the output for vectors along axis i; INFINITY where that cannot be. Two multiply-adds a cycle; a scattered store
+ * or load of a vector takes some 25 cycles, a copied element of a scattered panel 2.5. */
+static double axis_cost(Contract *k, int i) {
+  Ctx *c = k->c;
+  Sym *s = k->axis[i].sym;
+  double lanes = k->lanes, n = size_of(k->axis[i].extent), products = 1;
+  if (n == 1 || !access_split(k->reduce->a[0], s, &k->broadcast, &k->panel)) return INFINITY;
+  for (int r = 1; r < k->reduce->n; r++) products *= size_of(k->reduce->a[r]->u.sym->extent);
+  int bad = access_walk(c, k->panel, s, k->lanes).bad;
+  int64_t rows = contract_rows(k, OPEN);
+  double cost = products / lanes / 2 * ceil(n / lanes) * lanes / n;
+  cost += (access_stride(c, k->store, s, k->lanes) == 1 ? 1 : 25) / lanes;
+  cost += (access_walk(c, k->body, s, k->lanes).bad - bad) * 25 / lanes;
+  k->scattered = bad > 0;
+  if (bad && rows < MIN_POINTS) return INFINITY;
+  return cost + (bad ? 2.5 * products / (double)rows : 0);
+}
+
+const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
+  Expr *index[MAX_RANK];
+  Subst s = subst_new(c);
+  double best = INFINITY;
+  *k = (Contract){.c = c, .st = st, .lanes = lanes, .v = -1, .reduce = stage_reduce(st->body)};
+  if (!is_contraction(k->reduce)) return "not a sum of products";
+  if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
+  find_axes(k, &s);
+  for (int i = 0; i < st->out->rank; i++) index[i] = subst_apply(&s, stage_index(st, i));
+  k->body = subst_apply(&s, st->body);
+  k->reduce = stage_reduce(k->body);
+  k->store = layout_offset(c, st->out, index);
+  for (int i = 0; i < k->n; i++) {
+    double cost = axis_cost(k, i);
+    if (cost <= best && cost < INFINITY) best = cost, k->v = i;
+  }
+  if (k->v < 0) return "no axis that only one factor moves with";
+  axis_cost(k, k->v);                                        /* sets the operands */
+  return NULL;
+}
