@@ -276,7 +276,7 @@ static void write_schedule(Plan *p) {
   str_add(out, " %s.u %s.v; ", v, v);
   rule_share_loops(p->k, &p->par);
   int64_t rows = contract_rows(&p->w, 1 << 20);
-  if (rows > 1 && rows <= FEW_POINTS) str_add(out, "prefetch 4096");
+  if (rows > 1 && rows <= FEW_POINTS) str_add(out, "prefetch 4096; ");
 }
 
 const char *rule_contraction(Case *k) {

@@ -338,6 +338,19 @@ static void schedule_stage(Case *k, Stage *st, StageLoop *loop, const char *oute
   str_add(&k->text, "%s", s.text.s);
 }
 
+/* Loads of the stage that move with an axis: what few move with stays in cache while the others turn, if that is the inner loop. */
+typedef struct { const Sym *s; int n; } Uses;
+static void count_use(const Expr *e, void *user) {
+  Uses *u = user;
+  u->n += e->op == EX_LOAD && expr_uses(e, u->s);
+}
+
+static int loads_along(const Stage *st, int axis) {
+  Uses u = {st->axes[axis], 0};
+  expr_visit(st->body, count_use, &u);
+  return u.n;
+}
+
 static const char *rule_block(Case *k) {
   Group *g = k->g;
   Stage *root = k->st;
@@ -350,13 +363,18 @@ static const char *rule_block(Case *k) {
   StageLoop *loop = NEW_ARRAY(c, StageLoop, rank);
   Str outer = str_new(c);
   Names par = {0};
+  int uses[MAX_RANK];
   for (int i = 0; i < rank; i++) {
     const char *name = stage_axis_name(c, root, i), *step = ctx_printf(c, "%s.b", name);
     loop[i] = (StageLoop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
     if (!is_loop(k, i) || !g->block[i]) continue;
     if (g->block[i] == 1) step = name;
     else str_add(&k->text, "split %s %d -> %s %s.r; ", name, (int)g->block[i], step, name), loop[i].name = ctx_printf(c, "%s.r", name);
+    int at = par.n;
     vec_push(c, &par, step);
+    for (uses[at] = loads_along(root, i); at > 0 && uses[at - 1] < loads_along(root, i); at--) uses[at] = uses[at - 1], par.v[at] = par.v[at - 1];
+    par.v[at] = step;
+    uses[at] = loads_along(root, i);
   }
   for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
   schedule_stage(k, root, loop, outer.s ? outer.s : "");

@@ -289,14 +289,25 @@ static Region iter_region(Ctx *c, const Iter *it) {
   return (Region){ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), inner.min), inner.extent};
 }
 
+/* Rows that would fall on the same few lines of a cache are put one line further apart. */
+static Layout *skewed_rows(Ctx *c, const Tensor *t) {
+  enum { LINE = 64, FEW_SETS = 512 };
+  int64_t n;
+  if (t->rank < 2 || !ex_is_int(t->shape[t->rank - 1], &n) || n * dtype_bytes(t->dtype) % FEW_SETS) return NULL;
+  Layout *l = NEW(c, Layout);
+  for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
+  l->part[t->rank - 2].pad = LINE / (int)dtype_bytes(t->dtype);
+  return l;
+}
+
 /* Where a stage inside the root's loops writes: the part of its tensor that its readers need while the loops open now stand. */
 static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Ctx *c = g->c;
   Tensor *t = l->stage->out;
   Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
   for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
-  Tensor *buf = tensor_new(c, t->name, t->dtype, t->rank, extent);
-  buf->layout = t->layout;
+  Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, extent);   /* equal kernels have equal names */
+  buf->layout = t->layout ? t->layout : skewed_rows(c, buf);
   buf->scope = ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
   return (Local){t, alloc_in(g, buf), min};
 }

@@ -53,10 +53,10 @@ static Stage *packed_stage(const Contract *k, Stage *st) {
   return p;
 }
 
-static Stage *pack_operand(Module *m, Group *g) {
+static Stage *pack_operand(Module *m, Stage *st) {
   Contract k;
-  if (g->stages.n > 1 || contract_view(m->c, group_root(g), target_lanes(m->target, 32), &k) || !k.scattered) return NULL;
-  return packed_stage(&k, group_root(g));
+  if (contract_view(m->c, st, target_lanes(m->target, 32), &k) || !k.scattered) return NULL;
+  return packed_stage(&k, st);
 }
 
 static void pack_body(Module *m, Body *b) {
@@ -64,9 +64,11 @@ static void pack_body(Module *m, Body *b) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
       if (it->body[k]) pack_body(m, it->body[k]);
-    Stage *p = it->kind == ITEM_GROUP ? pack_operand(m, it->group) : NULL;
-    if (!p) continue;
-    body_insert(m->c, b, i++, p, it->group->source);
+    if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
+    for (int k = 0; k < it->group->stages.n; k++) {
+      Stage *p = pack_operand(m, it->group->stages.v[k]);
+      if (p) body_insert(m->c, b, i++, p, it->group->source);
+    }
   }
 }
 
