@@ -218,6 +218,7 @@ static void finish(Case *k, const char *rule, int n) {
   float *got = NEW_ARRAY(k->c, float, elements + 64);
   map_set(&k->data, KEY(out) + 1, got);
   pass_fuse(k->m);
+  pass_attention(k->m);
   pass_winograd(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
@@ -389,6 +390,41 @@ static void test_softmax(void) {
   }
 }
 
+/* softmax(q k^T * scale) v, the heads side by side in the output or not */
+static void attention(int64_t heads, int64_t rows, int64_t keys, int64_t d, bool merged) {
+  Case k = start((uint32_t)(rows + keys));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(3, MAX(rows, keys), heads, d));
+  Stage *s = stage(&k, tensor(&k, "scores", DIMS(heads, rows, keys))), *m = stage(&k, tensor(&k, "m", DIMS(heads, rows))),
+        *e = stage(&k, tensor(&k, "e", DIMS(heads, rows, keys))), *z = stage(&k, tensor(&k, "z", DIMS(heads, rows))),
+        *p = stage(&k, tensor(&k, "p", DIMS(heads, rows, keys)));
+  Stage *o = merged ? stage(&k, tensor(&k, "o", DIMS(rows, heads * d))) : stage(&k, tensor(&k, "o", DIMS(heads, rows, d)));
+  Sym *r = sym_axis(c, SYM_REDUCE, "r", ex_int(c, d)), *key[3];
+  for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", ex_int(c, keys));
+#define AXES(st) st->axes[0]->self, st->axes[1]->self
+  Expr *scale = ex_const(c, DT_F32, 0.5), *i = s->axes[1]->self, *j = s->axes[2]->self, *h = s->axes[0]->self;
+  s->body = ex_mul(c, scale, ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, ex_int(c, 0), i, h, r->self), at(&k, x, ex_int(c, 1), j, h, r->self)), &r, 1));
+  m->body = ex_reduce(c, RED_MAX, at(&k, s->out, AXES(m), key[0]->self, 0), &key[0], 1);
+  e->body = ex_unary(c, EX_EXP, ex_sub(c, at(&k, s->out, AXES(e), e->axes[2]->self, 0), at(&k, m->out, AXES(e), 0, 0)));
+  z->body = ex_reduce(c, RED_SUM, at(&k, e->out, AXES(z), key[1]->self, 0), &key[1], 1);
+  p->body = ex_div(c, at(&k, e->out, AXES(p), p->axes[2]->self, 0), at(&k, z->out, AXES(p), 0, 0));
+  Expr *n = ex_int(c, d), *row = o->axes[!merged]->self, *head = merged ? ex_div(c, o->axes[1]->self, n) : o->axes[0]->self;
+  Expr *v = merged ? ex_mod(c, o->axes[1]->self, n) : o->axes[2]->self;
+  o->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, p->out, head, row, key[2]->self, 0), at(&k, x, ex_int(c, 2), key[2]->self, head, v)), &key[2], 1);
+#undef AXES
+  finish(&k, "block", 1);
+}
+
+static void test_attention(void) {
+  EACH_CPU {
+    attention(2, 60, 20, 16, true);
+    attention(3, 6, 35, 12, false);
+    small_caches = true;
+    attention(2, 29, 64, 16, true);
+    small_caches = false;
+  }
+}
+
 int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
@@ -398,6 +434,7 @@ int main(void) {
   CU_add_test(s, "convolution", test_conv);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "softmax", test_softmax);
+  CU_add_test(s, "attention", test_attention);
   CU_basic_set_mode(CU_BRM_NORMAL);
   CU_basic_run_tests();
   unsigned failed = CU_get_number_of_failures();
