@@ -58,27 +58,52 @@ static const char *kernel_name(Builder *b, const Group *g) {
   return ctx_intern(b->c, s.s);
 }
 
-/* Loops over one side of the ring in dimension `dim`: dimensions before it run over the inside, later ones over their rings too. */
+/* One side of a ring: element at[] of t over loops of these extents; elements along dimension `last` lie side by side. */
+typedef struct { Tensor *t; int last; Expr *from[MAX_RANK], *extent[MAX_RANK], *at[MAX_RANK]; Sym *loop[MAX_RANK]; } Side;
+
+static Stmt *other_loops(Ctx *c, const Side *s, Stmt *body) {
+  for (int d = s->t->rank - 1; d >= 0; d--)
+    if (d != s->last && !ex_equals_int(s->extent[d], 1)) body = st_for(c, LOOP_SERIAL, s->loop[d], s->extent[d], body);
+  return body;
+}
+
+/* Whole vectors, then the rest. Blocks of channels are apart: their loop stands outside. */
+static Stmt *clear_elements(Builder *b, Side *s) {
+  Ctx *c = b->c;
+  Tensor *t = s->t;
+  int lanes = target_lanes(b->m->target, dtype_info[t->dtype].bits);
+  bool apart = t->layout->n > t->rank;
+  Expr *width = ex_int(c, lanes), *whole = ex_div(c, s->extent[s->last], width), *rest = ex_mod(c, s->extent[s->last], width);
+  Stmt *part[2] = {NULL, NULL};
+  for (int i = 0; i < 2; i++) {
+    if (ex_equals_int(i ? rest : whole, 0)) continue;
+    Sym *lane = sym_axis(c, SYM_AXIS, "lane", width), *block = sym_axis(c, SYM_AXIS, "block", whole);
+    bool one = i || ex_equals_int(whole, 1);
+    Expr *start = i ? ex_mul(c, whole, width) : one ? ex_int(c, 0) : ex_mul(c, block->self, width);
+    s->at[s->last] = ex_add(c, s->from[s->last], ex_add(c, start, lane->self));
+    part[i] = st_for(c, LOOP_VECTOR, lane, i ? rest : width, st_store(c, t, layout_offset(c, t, s->at), ex_const(c, t->dtype, 0), -1));
+    part[i]->lanes = lanes;
+    if (apart) part[i] = other_loops(c, s, part[i]);
+    if (!one) part[i] = st_for(c, LOOP_SERIAL, block, whole, part[i]);
+  }
+  Stmt *all = st_seq(c, part, 2);
+  return apart ? all : other_loops(c, s, all);
+}
+
+/* In dimension `dim`: dimensions before it run over the inside, later ones over their rings too. */
 static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
   Ctx *c = b->c;
   const Layout *l = t->layout;
-  Expr *at[MAX_RANK];
-  Sym *loop[MAX_RANK] = {0};
-  int n = 0;
+  Side s = {.t = t, .last = l->n > t->rank ? l->part[l->n - 1].dim : t->rank - 1};
   for (int d = 0; d < t->rank; d++) {
     int64_t lo = d == dim ? (high ? 0 : l->ring_lo[d]) : d > dim ? l->ring_lo[d] : 0;
-    Expr *extent = d == dim ? ex_int(c, high ? l->ring_hi[d] : l->ring_lo[d]) : stage_extent(c, t, d);
-    if (d > dim) extent = ex_add(c, extent, ex_int(c, l->ring_lo[d] + l->ring_hi[d]));
-    Sym *s = loop[n++] = sym_axis(c, SYM_AXIS, ctx_printf(c, "z%d", d), extent);
-    Expr *z = ex_equals_int(extent, 1) ? ex_int(c, 0) : s->self;
-    at[d] = d == dim && high ? ex_add(c, z, t->shape[d]) : ex_sub(c, z, ex_int(c, lo));
+    Expr *n = d == dim ? ex_int(c, high ? l->ring_hi[d] : l->ring_lo[d]) : stage_extent(c, t, d);
+    s.extent[d] = d > dim ? ex_add(c, n, ex_int(c, l->ring_lo[d] + l->ring_hi[d])) : n;
+    s.from[d] = d == dim && high ? t->shape[d] : ex_int(c, -lo);
+    s.loop[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "z%d", d), s.extent[d]);
+    s.at[d] = ex_equals_int(s.extent[d], 1) ? s.from[d] : ex_add(c, s.from[d], s.loop[d]->self);
   }
-  Stmt *body = st_store(c, t, layout_offset(c, t, at), ex_const(c, t->dtype, 0), -1);
-  int channels = l->n > t->rank ? l->part[l->n - 1].dim : t->rank - 1;     /* the dimension that lies contiguous */
-  for (int pass = 0; pass < 2; pass++)
-    for (int d = n - 1; d >= 0; d--)
-      if ((d == channels) == (pass == 0) && !ex_equals_int(loop[d]->extent, 1)) body = st_for(c, LOOP_SERIAL, loop[d], loop[d]->extent, body);
-  return body;
+  return clear_elements(b, &s);
 }
 
 /* Of a tensor written in parts, the first writer in a body clears it: the others leave it alone. */
