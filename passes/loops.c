@@ -33,6 +33,7 @@ static Stmt *gen_from(Run *r, int pos, Phase phase);
 
 /* ---- values of iterators; NULL where the loops are not open ---- */
 static Expr *iter_value(Ctx *c, const Iter *it) {
+  if (it->here) return it->here;
   if (it->fused) {
     Expr *f = iter_value(c, it->fused);
     if (f && ex_equals_int(it->extent, 1)) return ex_int(c, 0);
@@ -345,12 +346,14 @@ static Stmt *open_body(Run *r, int pos, Phase phase, int from) {
     p->run = ex_int(c, f);
     bool known = ex_is_int(p->extent, &n), uneven = !p->chunk && known && n % f && n > f;
     p->inner->extent = uneven || (known && n % f == 0) ? p->run : ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, o, p->run)));
+    if (uneven) p->outer->here = ex_min(c, o, ex_int(c, n / f - 1));       /* what the branch knows */
     Stmt *body = open_body(r, pos, phase, i + 1);
     if (uneven) {
       p->inner->extent = ex_int(c, n % f);
+      p->outer->here = ex_int(c, n / f);
       body = st_if(c, ex_lt(c, o, ex_int(c, n / f)), body, open_body(r, pos, phase, i + 1));
     }
-    p->run = NULL;
+    p->run = p->outer->here = NULL;
     return body;
   }
   bool root = r->l == sched_root(r->g->s) && phase != FINAL;

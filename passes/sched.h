@@ -34,6 +34,7 @@ struct Iter {
   /* while loops are made: */
   Expr *extent;                    /* now */
   Expr *value;                     /* leaves: the loop's symbol or a constant */
+  Expr *here;                      /* its value in the branch at hand */
   Expr *base, *run;                /* of a split iterator: start and factor of the current run */
   Expr *origin;                    /* of an axis of which only a part is computed: where the part begins */
   int64_t stride;                  /* in the accumulator */
