@@ -40,13 +40,39 @@ static void run_piece(dlc_rt *rt, const Pool *p, int32_t t, int32_t threads) {
             rt->scratch + rt->scratch_stride * (size_t)t);
 }
 
-static void pin(const dlc_opts *opts, int32_t index) {
-  if (!opts->cpus || opts->n_cpus <= 0) return;
-  unsigned char mask[1024] = {0};
+enum { CPUS = 8192, WORD = 8 * sizeof(long) };
+typedef struct { unsigned long bits[CPUS / WORD]; } CpuMask;
+
+static bool mask_has(const CpuMask *m, int32_t cpu) { return m->bits[(size_t)cpu / WORD] >> (size_t)cpu % WORD & 1; }
+
+static void run_on(int32_t cpu) {
+  CpuMask one = {{0}};
+  one.bits[(size_t)cpu / WORD] = 1ul << (size_t)cpu % WORD;
+  syscall(SYS_sched_setaffinity, 0, sizeof one, &one);
+}
+
+/* Puts a new worker on a CPU of its own: the kernel may leave it for long on that of the caller, who never sleeps while
+ * a model runs. Afterwards it may go where it likes. */
+static void spread(int32_t home, int32_t index) {
+  CpuMask all = {{0}};
+  int32_t found = 0;
+  if (home >= CPUS || syscall(SYS_sched_getaffinity, 0, sizeof all, &all) <= 0) return;
+  for (int32_t i = 1; i < CPUS; i++) {
+    int32_t cpu = (home + i) % CPUS;
+    if (!mask_has(&all, cpu) || ++found != index) continue;
+    run_on(cpu);
+    syscall(SYS_sched_setaffinity, 0, sizeof all, &all);
+    return;
+  }
+}
+
+static void place(const dlc_opts *opts, int32_t home, int32_t index) {
+  if (!opts->cpus || opts->n_cpus <= 0) {
+    spread(home, index);
+    return;
+  }
   int32_t cpu = opts->cpus[index % opts->n_cpus];
-  if (cpu < 0 || cpu >= (int32_t)sizeof mask * 8) return;
-  ((unsigned long *)(void *)mask)[(size_t)cpu / (8 * sizeof(long))] |= 1ul << (size_t)cpu % (8 * sizeof(long));
-  syscall(SYS_sched_setaffinity, 0, sizeof mask, mask);
+  if (cpu >= 0 && cpu < CPUS) run_on(cpu);
 }
 
 static void *worker_main(void *arg) {
@@ -54,7 +80,7 @@ static void *worker_main(void *arg) {
   dlc_rt *rt = w->rt;
   Pool *p = rt->pool;
   fp_set((rt->opts->flags & DLC_FLUSH_DENORMALS) != 0);
-  pin(rt->opts, w->index);
+  place(rt->opts, (int32_t)p->home, w->index);
   for (uint32_t seen = w->seen;;) {
     while (!spin(&p->epoch, seen, rt->opts->spin_us)) {
       atomic_fetch_add(&p->sleepers, 1);
@@ -148,11 +174,10 @@ void dlc_rt_parallel(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int6
 
 /* ---- life ---- */
 int32_t pool_affinity(void) {
-  uint64_t mask[128] = {0};
-  long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  CpuMask mask = {{0}};
   int32_t n = 0;
-  for (long i = 0; i * 8 < bytes; i++)
-    for (uint64_t m = mask[i]; m; m &= m - 1) n++;
+  syscall(SYS_sched_getaffinity, 0, sizeof mask, &mask);
+  for (int32_t i = 0; i < CPUS; i++) n += mask_has(&mask, i);
   return n < 1 ? 1 : n > RT_MAX_THREADS ? RT_MAX_THREADS : n;
 }
 
@@ -163,6 +188,7 @@ void pool_start(dlc_rt *rt) {
   if (p->pid == pid) return;
   atomic_store(&p->sleepers, 0); /* after a fork the workers are the parent's */
   p->pid = pid;
+  syscall(SYS_getcpu, &p->home, NULL, NULL);
   p->live = 1;
   if (!pthread_create || !pthread_join) return;
   uint64_t all = ~(uint64_t)0, before; /* the application's signals are for the application's threads */

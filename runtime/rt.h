@@ -30,6 +30,7 @@ struct Pool {
   const int64_t *syms;
   int64_t total;
   long pid;                                  /* the process that the workers live in; 0: not started */
+  uint32_t home;                             /* the CPU that the caller ran on when the workers were made */
   int32_t live;                              /* threads with the caller's; with the host's pool: pieces of the job */
   Worker *workers;                           /* [threads]; 0 is not used */
 };

@@ -27,13 +27,13 @@ enum {
   SYS_CLOCK_MONOTONIC = 1, SYS_SIG_SETMASK = 2, SYS_FUTEX_WAIT_PRIVATE = 128, SYS_FUTEX_WAKE_PRIVATE = 129,
 #if defined(__x86_64__)
   SYS_rt_sigprocmask = 14, SYS_sched_yield = 24, SYS_getpid = 39, SYS_futex = 202, SYS_sched_setaffinity = 203,
-  SYS_sched_getaffinity = 204
+  SYS_sched_getaffinity = 204, SYS_getcpu = 309
 #elif defined(__aarch64__)
   SYS_rt_sigprocmask = 135, SYS_sched_yield = 124, SYS_getpid = 172, SYS_futex = 98, SYS_sched_setaffinity = 122,
-  SYS_sched_getaffinity = 123
+  SYS_sched_getaffinity = 123, SYS_getcpu = 168
 #elif defined(__arm__)
   SYS_rt_sigprocmask = 175, SYS_sched_yield = 158, SYS_getpid = 20, SYS_futex = 240, SYS_sched_setaffinity = 241,
-  SYS_sched_getaffinity = 242
+  SYS_sched_getaffinity = 242, SYS_getcpu = 345
 #else
 #error "no system call numbers for this machine"
 #endif
