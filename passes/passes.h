@@ -10,6 +10,7 @@ void pass_winograd(Module *m);     /* winograd.c: 3x3 convolutions by F(2,3) and
 void pass_views(Module *m);        /* views.c: parts of a concatenation made in place */
 void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the whole model */
 void pass_fuse(Module *m);         /* fuse.c: which stages share a kernel */
+void pass_windows(Module *m);     /* windows.c: transposed and dilated convolutions by parts, without products that are zero */
 void pass_attention(Module *m);  /* attention.c: products of products, by way of rows, computed a block of rows at a time */
 void pass_pack(Module *m);         /* pack.c: run-time operands of contractions copied where they lie scattered */
 void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */

@@ -71,7 +71,7 @@ static bool match(Conv *k, Group *g) {
   k->reduce = stage_reduce(k->st->body);
   Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
   Expr **shape = k->st->out->shape;
-  if (g->stages.n > 1 || !r || r->n != 4 || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL || k->st->out->rank != 4) return false;
+  if (g->stages.n > 1 || k->st->at || !r || r->n != 4 || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL || k->st->out->rank != 4) return false;
   for (int i = 0; i < 4; i++)
     if (k->st->axes[i]->kind == SYM_DIM) return false;
   if (!ex_is_int(shape[0], &k->n) || !ex_is_int(shape[1], &k->channels) || !ex_is_int(shape[2], &k->h) || !ex_is_int(shape[3], &k->w)) return false;

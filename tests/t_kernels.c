@@ -218,6 +218,7 @@ static void finish(Case *k, const char *rule, int n) {
   float *got = NEW_ARRAY(k->c, float, elements + 64);
   map_set(&k->data, KEY(out) + 1, got);
   pass_fuse(k->m);
+  pass_windows(k->m);
   pass_attention(k->m);
   pass_winograd(k->m);
   pass_layout(k->m);
@@ -359,6 +360,42 @@ static void test_conv(void) {
   }
 }
 
+/* y[k, h, w] = sum(c, r, s) x[c, place(h, r), place(w, s)] * w[.., r, s]: as the place says, transposed or dilated; a tap is met if `hit`. */
+typedef struct { Expr *at, *tap, *hit; } Meet;
+static Meet transposed_place(Ctx *c, Expr *o, Expr *q, int64_t kern, int64_t stride, int64_t pad) {
+  Expr *s = ex_int(c, stride), *from = ex_add(c, o, ex_int(c, pad)), *tap = ex_add(c, ex_mul(c, q, s), ex_mod(c, from, s));
+  return (Meet){ex_sub(c, ex_div(c, from, s), q), ex_min(c, tap, ex_int(c, kern - 1)), ex_lt(c, tap, ex_int(c, kern))};
+}
+static Meet dilated_place(Ctx *c, Expr *o, Expr *r, int64_t kern, int64_t dilation, int64_t pad) {
+  (void)kern;
+  return (Meet){ex_sub(c, ex_add(c, o, ex_mul(c, r, ex_int(c, dilation))), ex_int(c, pad)), r, ex_bool(c, true)};
+}
+
+typedef Meet MeetRule(Ctx *c, Expr *o, Expr *r, int64_t kern, int64_t step, int64_t pad);
+static void window(MeetRule *rule, int64_t ci, int64_t co, int64_t in, int64_t out, int64_t kern, int64_t taps, int64_t step, int64_t pad, int kernels) {
+  Case k = start((uint32_t)(ci + out));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(1, ci, in, in)), *w = weight(&k, "w", DIMS(ci, co, kern, kern));
+  Stage *st = stage(&k, tensor(&k, "y", DIMS(1, co, out, out)));
+  Sym *r[] = {sym_axis(c, SYM_REDUCE, "c", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, taps)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, taps))};
+  Meet h = rule(c, st->axes[2]->self, r[1]->self, kern, step, pad), v = rule(c, st->axes[3]->self, r[2]->self, kern, step, pad);
+  Expr *ok = ex_and(c, ex_and(c, ex_le(c, ex_int(c, 0), h.at), ex_lt(c, h.at, x->shape[2])), ex_and(c, ex_le(c, ex_int(c, 0), v.at), ex_lt(c, v.at, x->shape[3])));
+  Expr *zero = ex_const(c, DT_F32, 0), *load = ex_select(c, ok, at(&k, x, st->axes[0]->self, r[0]->self, h.at, v.at), zero);
+  Expr *met = ex_select(c, ex_and(c, h.hit, v.hit), load, zero);
+  st->body = relu(&k, ex_reduce(c, RED_SUM, ex_mul(c, met, at(&k, w, r[0]->self, st->axes[1]->self, h.tap, v.tap)), r, 3));
+  finish(&k, "contraction", kernels);
+}
+
+static void test_windows(void) {
+  EACH_CPU {
+    window(transposed_place, 16, 24, 5, 10, 4, 2, 2, 1, 4);  /* phases: 2 by 2 */
+    window(transposed_place, 8, 16, 4, 9, 3, 2, 2, 0, 4);    /* with fewer taps in one of them */
+    window(transposed_place, 9, 16, 4, 12, 3, 1, 3, 0, 9);
+    window(dilated_place, 16, 16, 7, 7, 3, 3, 8, 8, 1);      /* one tap of nine is left */
+    window(dilated_place, 8, 16, 12, 12, 3, 3, 9, 9, 9);     /* segments: 3 by 3 */
+  }
+}
+
 static void test_bands(void) {
   small_caches = true;
   EACH_CPU {
@@ -433,6 +470,7 @@ int main(void) {
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
   CU_add_test(s, "convolution in bands", test_bands);
+  CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "softmax", test_softmax);
   CU_add_test(s, "attention", test_attention);
   CU_basic_set_mode(CU_BRM_NORMAL);

@@ -2,7 +2,8 @@
  *
  * Conv           y[n,k,o..] = sum(c, r..) pad(x)[n, (k / (K/g))*C/g + c, o*stride + r*dilation - lo] * w[k,c,r..] + b[k]
  * ConvTranspose  y[n,k,o..] = sum(c, r..) x[n, (k / (K/g))*C/g + c, (o + lo - r*dilation) / stride] * w[.., k % (K/g), r..] + b[k], where
- *                the division has no remainder and lands inside */
+ *                the division has no remainder and lands inside; without dilation these r are stride*q + (o + lo) % stride, and the sum
+ *                is over q */
 #include "window.h"
 
 static bool divides(OpCtx *oc, int64_t g, Expr *e) {
@@ -147,6 +148,25 @@ bool shape_conv_transpose(OpCtx *oc) {
          conv_out(oc, &w, ex_mul(oc->c, oc->node->in[1]->shape[1], ex_int(oc->c, op_attr_i(oc->node, "group"))));
 }
 
+/* Where output element o of dimension i meets the map, and which step of the window that is; hits: the condition that there is one. */
+static void transpose_place(OpCtx *oc, const Window *w, int i, Expr *o, Sym **axis, Expr **at, Expr **tap, Expr **hits) {
+  Ctx *c = oc->c;
+  Expr *s = ex_int(c, w->stride[i]), *from = ex_add(c, o, w->lo[i]), *kernel = w->kernel[i];
+  if (w->dilation[i] == 1 && w->stride[i] > 1) {
+    Expr *count = ex_ceil_div(c, kernel, w->stride[i]);
+    *axis = op_reduce_axis(oc, ctx_printf(c, "r%d", i), count);
+    Expr *q = ex_equals_int(count, 1) ? ex_int(c, 0) : (*axis)->self, *r = ex_add(c, ex_mul(c, q, s), ex_mod(c, from, s));
+    *at = ex_sub(c, ex_div(c, from, s), q);
+    *tap = ex_min(c, r, ex_sub(c, kernel, ex_int(c, 1)));
+    *hits = ex_and(c, *hits, ex_lt(c, r, kernel));
+    return;
+  }
+  from = ex_sub(c, from, ex_mul(c, (*axis)->self, ex_int(c, w->dilation[i])));
+  *at = ex_div(c, from, s);
+  *tap = (*axis)->self;
+  *hits = ex_and(c, *hits, ex_eq(c, ex_mod(c, from, s), ex_int(c, 0)));
+}
+
 void compute_conv_transpose(OpCtx *oc) {
   Ctx *c = oc->c;
   const Tensor *x = oc->node->in[0], *f = oc->node->in[1];
@@ -162,13 +182,7 @@ void compute_conv_transpose(OpCtx *oc) {
   at[0] = o[0];
   at[1] = fat[0] = group_channel(c, groups, o[1], f->shape[1], per_group, axes[0]->self);
   fat[1] = groups == 1 ? o[1] : ex_mod(c, o[1], f->shape[1]);
-  for (int i = 0; i < w.n; i++) {
-    Expr *r = axes[1 + i]->self, *s = ex_int(c, w.stride[i]);
-    Expr *from = ex_sub(c, ex_add(c, o[2 + i], w.lo[i]), ex_mul(c, r, ex_int(c, w.dilation[i])));
-    fat[2 + i] = r;
-    at[2 + i] = ex_div(c, from, s);
-    hits = ex_and(c, hits, ex_eq(c, ex_mod(c, from, s), ex_int(c, 0)));
-  }
+  for (int i = 0; i < w.n; i++) transpose_place(oc, &w, i, o[2 + i], &axes[1 + i], &at[2 + i], &fat[2 + i], &hits);
   Expr *zero = ex_const_i(c, x->dtype, 0), *v = op_acc(oc, ex_select(c, hits, op_in_pad(oc, 0, at, zero), zero));
   Expr *product = ex_mul(c, v, op_acc(oc, op_in(oc, 1, fat)));
   op_done(oc, st, with_bias(oc, ex_reduce(c, RED_SUM, product, axes, naxes), o[1]));
