@@ -31,6 +31,19 @@ typedef struct {
 
 static Stmt *gen_from(Run *r, int pos, Phase phase);
 
+/* Runs of one length and no rest: the parts may be opened in any order, and be split further. */
+static bool is_even(const Iter *p) {
+  int64_t n;
+  return p->nfactors == 1 && !p->chunk && p->extent && ex_is_int(p->extent, &n) && n % p->factor[0] == 0;
+}
+
+/* The extent of an iterator whose parent's runs are not open. */
+static Expr *iter_extent(Ctx *c, const Iter *it) {
+  const Iter *p = it->parent;
+  if (it->extent || !p || !is_even(p)) return it->extent;
+  return it == p->inner ? ex_int(c, p->factor[0]) : ex_ceil_div(c, p->extent, p->factor[0]);
+}
+
 /* ---- values of iterators; NULL where the loops are not open ---- */
 static Expr *iter_value(Ctx *c, const Iter *it) {
   if (it->here) return it->here;
@@ -40,8 +53,8 @@ static Expr *iter_value(Ctx *c, const Iter *it) {
     return f ? ex_binary(c, it->fused_hi ? EX_DIV : EX_MOD, f, it->mate->extent) : NULL;
   }
   if (!it->outer) return it->value;
-  Expr *o = iter_value(c, it->outer), *i = iter_value(c, it->inner);
-  return o && i && it->run ? ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), i) : NULL;
+  Expr *o = iter_value(c, it->outer), *i = iter_value(c, it->inner), *run = it->run ? it->run : is_even(it) ? ex_int(c, it->factor[0]) : NULL;
+  return o && i && run ? ex_add(c, ex_add(c, it->run ? it->base : ex_int(c, 0), ex_mul(c, o, run)), i) : NULL;
 }
 
 /* The largest extent that a leaf can have in any run. */
@@ -393,7 +406,7 @@ static Stmt *gen_runs(Run *r, int pos, Phase phase) {
   Ctx *c = r->g->c;
   Iter *p = r->l->order.v[pos]->parent;
   VEC(Stmt *) seq = {0};
-  Expr *rest = p->extent;
+  Expr *rest = iter_extent(c, p);
   p->base = ex_int(c, 0);
   for (int i = 0; i <= p->nfactors && !ex_equals_int(rest, 0); i++) {
     bool last = i == p->nfactors;
@@ -418,7 +431,7 @@ static Stmt *gen_from(Run *r, int pos, Phase phase) {
   Iter *it = l->order.v[pos], *p = it->parent;
   if (phase == BODY && it->reduce) return gen_reduction(r, pos);
   if (phase == FINAL && it->reduce) return gen_from(r, pos + 1, phase);
-  if (!p || it != p->outer || is_one_loop(p)) return bind(r, pos, phase, it->extent);
+  if (!p || it != p->outer || is_one_loop(p)) return bind(r, pos, phase, iter_extent(c, it));
   if (!p->chunk) return gen_runs(r, pos, phase);
   p->base = ex_int(c, 0);
   p->run = ex_int(c, p->factor[0]);
