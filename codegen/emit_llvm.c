@@ -269,6 +269,57 @@ static void prefetch_ahead(Emit *e, const Tensor *t, Ref p, Val at) {
   intrinsic(e, "llvm.prefetch", over, 1, args, 4);
 }
 
+/* What lane `lane` adds to the address: the terms of the sum that move with the lanes, if they are constants there. */
+static int64_t lane_term(Emit *e, const Expr *x, int64_t lane, bool *ok) {
+  if (x->op == EX_SYM && x->u.sym == e->vsym) return lane;
+  if (!expr_uses(x, e->vsym)) {
+    Val v = eval(e, x);
+    *ok &= !v.v;
+    return v.c;
+  }
+  if (x->n != 2) return *ok = false, 0;
+  int64_t a = lane_term(e, x->a[0], lane, ok), b = lane_term(e, x->a[1], lane, ok);
+  switch (x->op) {
+    case EX_ADD: return a + b;
+    case EX_SUB: return a - b;
+    case EX_MUL: return a * b;
+    case EX_DIV: return b > 0 && a >= 0 ? a / b : (*ok = false, 0);
+    case EX_MOD: return b > 0 && a >= 0 ? a % b : (*ok = false, 0);
+    default: return *ok = false, 0;
+  }
+}
+
+static int64_t lane_sum(Emit *e, const Expr *x, int64_t lane, bool *ok) {
+  if (x->op != EX_ADD) return expr_uses(x, e->vsym) ? lane_term(e, x, lane, ok) : 0;
+  return lane_sum(e, x->a[0], lane, ok) + lane_sum(e, x->a[1], lane, ok);
+}
+
+/* Lanes that read one block of a blocked tensor in a fixed order: the block, and a shuffle. NULL: it is none. */
+static Ref turned_load(Emit *e, const Expr *x) {
+  const Tensor *t = x->u.tensor;
+  const Layout *l = t->layout;
+  Ref index[64];
+  bool ok = l && l->n > t->rank && l->part[l->n - 1].mod == e->lanes && !e->vmask && !e->guard_v;
+  if (!ok) return NULL;
+  Val at = eval_lane0(e, x->a[0]);
+  int64_t inside = (at.c % e->lanes + e->lanes) % e->lanes, first = lane_sum(e, x->a[0], 0, &ok);
+  for (int i = 0; i < e->lanes; i++) {
+    int64_t place = inside + lane_sum(e, x->a[0], i, &ok) - first;
+    if (!ok || place < 0 || place >= e->lanes) return NULL;
+    index[i] = LLVMConstInt(e->i32, (uint64_t)place, false);
+  }
+  at.c -= inside;
+  Ref p = address(e, t, at);
+  uint64_t key[3] = {2001 + 2 * (is_written(e, t) ? e->epoch : 0), KEY(base_of(e, t)) ^ (uint64_t)at.c << 20, KEY(at.v)};
+  Ref v = e->guard_s ? NULL : cse_find(e, key);
+  if (!v) {
+    v = load_vector(e, t, p);
+    if (!e->guard_s) cse_add(e, key, v);
+  }
+  v = LLVMBuildShuffleVector(e->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(index, (unsigned)e->lanes), "");
+  return v;
+}
+
 static Val memory_val(const Expr *x, Ref v, bool vec) { (void)x; return (Val){v, 0, vec}; }
 
 static Val eval_fetch(Emit *e, const Expr *x) {
@@ -280,7 +331,10 @@ static Val eval_fetch(Emit *e, const Expr *x) {
     return memory_val(x, v, LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind);
   }
   int64_t stride = moves ? lane_stride(e, x->a[0]) : 0;
-  if (moves && stride != 1 && stride != 0) return memory_val(x, from_memory(e, t->dtype, gather(e, t, x->a[0])), true);
+  if (moves && stride != 1 && stride != 0) {
+    Ref turned = turned_load(e, x);
+    return memory_val(x, from_memory(e, t->dtype, turned ? turned : gather(e, t, x->a[0])), true);
+  }
   Val at = eval_lane0(e, x->a[0]);
   bool plain = !e->guard_s && !e->guard_v && !(stride && e->vmask);
   Ref p = address(e, t, at);

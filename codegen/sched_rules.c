@@ -254,6 +254,19 @@ static const char *rule_dot(Case *k) {
   return NULL;
 }
 
+/* The reduction axis over a group's channels where groups are narrower than a vector: a turned load moves with it inside the block. */
+typedef struct { Case *k; Sym *s; int found; int64_t n; } Narrow;
+static void find_narrow(const Expr *e, void *user) {
+  Narrow *w = user;
+  for (int d = 0; e->op == EX_LOAD && d < e->n; d++)
+    for (int i = 1; i < w->k->reduce->n && expr_uses(e->a[d], w->s); i++) {
+      Sym *r = w->k->reduce->a[i]->u.sym;
+      if (!expr_uses(e->a[d], r) || !ex_is_int(r->extent, &w->n) || w->n >= w->k->lanes || !access_is_turned(w->k->c, e, w->s, w->k->lanes)) continue;
+      w->found = i - 1;
+      return;
+    }
+}
+
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
@@ -265,6 +278,8 @@ static const char *rule_nest(Case *k) {
   int64_t n = axis_extent(k, v);
   if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
+  Narrow narrow = {.k = k, .s = st->axes[v], .found = -1};
+  if (w.turned && k->reduce) expr_visit(k->reduce->a[0], find_narrow, &narrow);
   rule_pack_constants(k, st->axes[v], k->lanes, NULL);
   const char *nv = rule_axis_name(k, v);
   int m1 = -1;
@@ -278,15 +293,17 @@ static const char *rule_nest(Case *k) {
     if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
   if (m1 >= 0) {
-    int tile = 1;
-    for (int f = 2; f <= 8 && f <= e1; f++)
+    int tile = 1, most = narrow.found < 0 ? 8 : MIN(14, k->m->target->vector_regs - 2 * (int)narrow.n - 2);   /* their weights and orders of lanes */
+    for (int f = 2; f <= most && f <= e1; f++)
       if (e1 % f == 0 || f == 4) tile = f;
     const char *n1 = rule_axis_name(k, m1), *factors = e1 < 0 ? "4 1" : ctx_printf(k->c, "%d", tile);
     str_add(&k->text, "split %s %s -> %s.o %s.i; unroll %s.i; ", n1, factors, n1, n1, n1);
     str_add(&order, " %s.o", n1);
   }
-  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) str_add(&order, " %s", rule_axis_name(k, rank + i));
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++)
+    if (i != narrow.found) str_add(&order, " %s", rule_axis_name(k, rank + i));
   if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
+  if (narrow.found >= 0) str_add(&k->text, "unroll %s; ", rule_axis_name(k, rank + narrow.found)), str_add(&order, " %s", rule_axis_name(k, rank + narrow.found));
   str_add(&k->text, "order%s%s %s.v; ", k->outer, order.s, nv);
   rule_share_loops(k, &par);
   return NULL;

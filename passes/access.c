@@ -3,13 +3,19 @@
 
 enum { NONLINEAR = -1 };
 
+/* offset with s as a whole number of vectors and a lane */
+static Expr *in_lanes(Ctx *c, Expr *offset, Sym *s, int lanes, Sym **lane) {
+  Sym *block = sym_new(c, SYM_AXIS, "block", 0, s->max == INT64_MAX ? INT64_MAX : s->max / lanes);
+  *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, lanes));
+  return expr_subst1(c, offset, s, ex_add(c, ex_mul(c, block->self, ex_int(c, lanes)), (*lane)->self));
+}
+
 int64_t access_stride(Ctx *c, Expr *offset, Sym *s, int lanes) {
   Expr *coef, *rest;
+  Sym *lane;
   int64_t v;
   if (!expr_uses(offset, s)) return 0;
-  Sym *block = sym_new(c, SYM_AXIS, "block", 0, s->max == INT64_MAX ? INT64_MAX : s->max / lanes);
-  Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, lanes));
-  offset = expr_subst1(c, offset, s, ex_add(c, ex_mul(c, block->self, ex_int(c, lanes)), lane->self));
+  offset = in_lanes(c, offset, s, lanes, &lane);
   if (!expr_uses(offset, lane)) return 0;
   if (!expr_is_linear(c, offset, lane, &coef, &rest)) return NONLINEAR;
   return ex_is_int(coef, &v) && v >= 0 ? v : NONLINEAR;
@@ -27,6 +33,19 @@ bool access_is_packable(const Expr *load, const Sym *s) {
   return load->u.tensor->data && !load->u.tensor->layout && uses == 1;
 }
 
+bool access_is_turned(Ctx *c, const Expr *load, Sym *s, int lanes) {
+  const Layout *l = load->u.tensor->layout;
+  Sym *lane;
+  int64_t step, last = 0;
+  if (!l || l->n <= load->u.tensor->rank || l->part[l->n - 1].mod != lanes) return false;
+  Expr *offset = in_lanes(c, layout_offset(c, load->u.tensor, load->a), s, lanes, &lane), *first = expr_subst1(c, offset, lane, ex_int(c, 0));
+  for (int i = 1; i < lanes; i++) {
+    if (!ex_is_int(ex_sub(c, expr_subst1(c, offset, lane, ex_int(c, i)), first), &step) || step < 0 || step >= lanes) return false;
+    last = MAX(last, step);
+  }
+  return expr_range(c, ex_mod(c, first, ex_int(c, lanes))).max + last < lanes;
+}
+
 static void walk_load(const Expr *e, void *user) {
   Walk *w = user;
   if (e->op != EX_LOAD) return;
@@ -34,11 +53,12 @@ static void walk_load(const Expr *e, void *user) {
   if (stride == 0) w->fixed++;
   else if (stride == 1) w->unit++;
   else if (access_is_packable(e, w->s)) w->packable++;
+  else if (access_is_turned(w->c, e, w->s, w->lanes)) w->turned++, w->unit++;
   else w->bad++;
 }
 
 Walk access_walk(Ctx *c, const Expr *e, Sym *s, int lanes) {
-  Walk w = {c, s, lanes, 0, 0, 0, 0};
+  Walk w = {.c = c, .s = s, .lanes = lanes};
   expr_visit(e, walk_load, &w);
   return w;
 }

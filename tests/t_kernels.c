@@ -360,6 +360,31 @@ static void test_conv(void) {
   }
 }
 
+/* Groups narrower than a vector, twice: the second reads blocks of channels. */
+static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w) {
+  Case k = start((uint32_t)(channels + width));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(1, channels, h, w));
+  for (int layer = 0; layer < 2; layer++, h -= 2, w -= 2) {
+    Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(channels, width, 3, 3));
+    Stage *st = stage(&k, tensor(&k, layer ? "g1" : "g0", DIMS(1, channels, h - 2, w - 2)));
+    Sym *r[] = {sym_axis(c, SYM_REDUCE, "c", ex_int(c, width)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, 3)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, 3))};
+    Expr *n = ex_int(c, width), *o = st->axes[1]->self, *in = ex_add(c, ex_mul(c, ex_div(c, o, n), n), r[0]->self);
+    Expr *load = at(&k, x, st->axes[0]->self, in, ex_add(c, st->axes[2]->self, r[1]->self), ex_add(c, st->axes[3]->self, r[2]->self));
+    st->body = relu(&k, ex_reduce(c, RED_SUM, ex_mul(c, load, at(&k, wt, o, r[0]->self, r[1]->self, r[2]->self)), r, 3));
+    x = st->out;
+  }
+  finish(&k, "nest", 1);
+}
+
+static void test_grouped(void) {
+  EACH_CPU {
+    grouped(32, 4, 7, 9);
+    grouped(48, 8, 6, 11);
+    grouped(24, 2, 6, 6);
+  }
+}
+
 /* y[k, h, w] = sum(c, r, s) x[c, place(h, r), place(w, s)] * w[.., r, s]: as the place says, transposed or dilated; a tap is met if `hit`. */
 typedef struct { Expr *at, *tap, *hit; } Meet;
 static Meet transposed_place(Ctx *c, Expr *o, Expr *q, int64_t kern, int64_t stride, int64_t pad) {
@@ -471,6 +496,7 @@ int main(void) {
   CU_add_test(s, "convolution", test_conv);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "windows in parts", test_windows);
+  CU_add_test(s, "grouped convolution", test_grouped);
   CU_add_test(s, "softmax", test_softmax);
   CU_add_test(s, "attention", test_attention);
   CU_basic_set_mode(CU_BRM_NORMAL);
