@@ -77,13 +77,27 @@ static Item *joins(const Chain *w, const Tensor *t, int readers) {
   return p->item;
 }
 
-static bool same_shape(const Tensor *a, const Tensor *b) {
-  bool same = a->rank == b->rank && a->dtype == b->dtype;
-  for (int d = 0; same && d < a->rank; d++) same = a->shape[d] == b->shape[d];
-  return same;
+static bool same_size(Ctx *c, const Tensor *a, const Tensor *b) {
+  return a->dtype == b->dtype && tensor_elements(c, a) == tensor_elements(c, b);
 }
 
-/* Back over tensors of p's shape until a product makes one. */
+static void tensors_read(const Chain *w, const Group *g, TensorList *out) {
+  out->c = w->s->c;
+  for (int i = 0; i < g->stages.n; i++) expr_tensors(out, g->stages.v[i]->body);
+}
+
+/* Statistics of rows that only the chain reads: they go between their readers and what they are taken from. */
+static void add_statistics(Chain *w, const Group *g) {
+  TensorList l = {0};
+  tensors_read(w, g, &l);
+  for (int i = 0; i < l.list.n; i++) {
+    Item *it = is_member(w, l.list.v[i]) ? NULL : joins(w, l.list.v[i], readers_within(w, l.list.v[i]));
+    const Expr *reduce = it ? stage_reduce(group_root(it->group)->body) : NULL;
+    if (reduce && !is_contraction(reduce)) vec_push(w->s->c, &w->items, it);
+  }
+}
+
+/* Back over tensors of p's size until a product makes one. */
 static bool follow(Chain *w) {
   const Tensor *t = w->p->u.tensor;
   for (int readers = 1;; ) {
@@ -93,12 +107,11 @@ static bool follow(Chain *w) {
     const Group *g = it->group;
     if (is_contraction(stage_reduce(group_root(g)->body))) return g->stages.n == 1 && w->items.n > 1;
     const Tensor *next = NULL;
-    for (int i = 0; i < g->stages.n; i++) {
-      TensorList l = {.c = w->s->c};
-      expr_tensors(&l, g->stages.v[i]->body);
-      for (int j = 0; j < l.list.n; j++)
-        if (!is_member(w, l.list.v[j]) && same_shape(l.list.v[j], t) && joins(w, l.list.v[j], readers_within(w, l.list.v[j]))) next = l.list.v[j];
-    }
+    TensorList l = {0};
+    add_statistics(w, g);
+    tensors_read(w, g, &l);
+    for (int j = 0; j < l.list.n; j++)
+      if (!is_member(w, l.list.v[j]) && same_size(w->s->c, l.list.v[j], t) && joins(w, l.list.v[j], readers_within(w, l.list.v[j]))) next = l.list.v[j];
     if (!next) return false;
     t = next;
     readers = readers_within(w, t);

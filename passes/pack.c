@@ -53,9 +53,18 @@ static Stage *packed_stage(const Contract *k, Stage *st) {
   return p;
 }
 
-static Stage *pack_operand(Module *m, Stage *st) {
+static bool is_made_inside(Ctx *c, const Group *g, const Expr *e) {
+  TensorList l = {.c = c};
+  expr_tensors(&l, e);
+  for (int i = 0; i < l.list.n; i++)
+    for (int k = 0; k < g->stages.n; k++)
+      if (g->stages.v[k]->out == l.list.v[i]) return true;
+  return false;
+}
+
+static Stage *pack_operand(Module *m, const Group *g, Stage *st) {
   Contract k;
-  if (contract_view(m->c, st, target_lanes(m->target, 32), &k) || !k.scattered) return NULL;
+  if (contract_view(m->c, st, target_lanes(m->target, 32), &k) || !k.scattered || is_made_inside(m->c, g, k.panel)) return NULL;
   return packed_stage(&k, st);
 }
 
@@ -66,7 +75,7 @@ static void pack_body(Module *m, Body *b) {
       if (it->body[k]) pack_body(m, it->body[k]);
     if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
     for (int k = 0; k < it->group->stages.n; k++) {
-      Stage *p = pack_operand(m, it->group->stages.v[k]);
+      Stage *p = pack_operand(m, it->group, it->group->stages.v[k]);
       if (p) body_insert(m->c, b, i++, p, it->group->source);
     }
   }
