@@ -20,8 +20,7 @@ typedef struct {
   void *params[3];
   int64_t dims[1];
   double work;                     /* of an iteration */
-  _Atomic int waiting, round;
-  int threads;
+  _Atomic int ready, go;
   double rate[MOST_THREADS];
 } Race;
 typedef struct { Race *race; int index; } Runner;
@@ -33,22 +32,13 @@ static double seconds(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* All threads begin a stretch together. */
-static void line_up(Race *r) {
-  int round = r->round;
-  if (atomic_fetch_add(&r->waiting, 1) + 1 == r->threads) {
-    atomic_store(&r->waiting, 0);
-    atomic_fetch_add(&r->round, 1);
-  }
-  while (atomic_load(&r->round) == round) sched_yield();
-}
-
 static void *run_stretch(void *user) {
   Runner *me = user;
   Race *r = me->race;
   int64_t calls = 0;
   native_run(r->native, r->params, r->dims, me->index, me->index + 1, NULL);
-  line_up(r);
+  atomic_fetch_add(&r->ready, 1);
+  while (!atomic_load(&r->go)) sched_yield();
   double start = seconds(), now;
   do {
     native_run(r->native, r->params, r->dims, me->index, me->index + 1, NULL);
@@ -58,23 +48,29 @@ static void *run_stretch(void *user) {
   return NULL;
 }
 
-static double stretch(Race *r, int threads) {
+/* All threads begin together. */
+static double stretch(Ctx *c, Race *r, int threads) {
   pthread_t id[MOST_THREADS];
   Runner runner[MOST_THREADS];
+  int n = 0;
   double sum = 0;
-  r->threads = threads;
-  for (int t = 0; t < threads; t++) runner[t] = (Runner){r, t};
-  for (int t = 1; t < threads; t++)
-    if (pthread_create(&id[t], NULL, run_stretch, &runner[t])) abort();
-  run_stretch(&runner[0]);
-  for (int t = 1; t < threads; t++) pthread_join(id[t], NULL);
-  for (int t = 0; t < threads; t++) sum += r->rate[t];
+  atomic_store(&r->ready, 0);
+  atomic_store(&r->go, 0);
+  for (; n < threads; n++) {
+    runner[n] = (Runner){r, n};
+    if (pthread_create(&id[n], NULL, run_stretch, &runner[n])) break;
+  }
+  while (atomic_load(&r->ready) < n) sched_yield();
+  atomic_store(&r->go, 1);
+  for (int t = 0; t < n; t++) pthread_join(id[t], NULL);
+  if (n < threads) diag_fail(c, E0601, NULL, NULL, "cannot start %d threads", threads);
+  for (int t = 0; t < n; t++) sum += r->rate[t];
   return sum;
 }
 
-static double best_rate(Race *r, int threads) {
+static double best_rate(Ctx *c, Race *r, int threads) {
   double best = 0;
-  for (int i = 0; i < STRETCHES; i++) best = MAX(best, stretch(r, threads));
+  for (int i = 0; i < STRETCHES; i++) best = MAX(best, stretch(c, r, threads));
   return best;
 }
 
@@ -101,7 +97,7 @@ static double measure_flops(Module *h, int threads) {
     if (!r.params[i]) diag_fail(h->c, E0601, NULL, NULL, "no memory");
     memset(r.params[i], 0, (size_t)threads * (size_t)(n * lanes) * 4);
   }
-  double rate = best_rate(&r, threads);
+  double rate = best_rate(h->c, &r, threads);
   for (int i = 0; i < 3; i++) free(r.params[i]);
   return rate;
 }
@@ -112,7 +108,7 @@ static double measure_reads(Module *h, const Native *native, int threads, int bl
   Race r = {.native = native, .params = {memory, sums}};
   r.dims[0] = MAX(bytes / threads / block / 4, 1);
   r.work = (double)r.dims[0] * block * 4;
-  double rate = best_rate(&r, threads);
+  double rate = best_rate(h->c, &r, threads);
   free(sums);
   return rate;
 }

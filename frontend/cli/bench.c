@@ -132,7 +132,7 @@ static int64_t batch_of(const Session *s) {
 
 /* ---- what follows from the numbers ---- */
 static double gflops(const Bench *b) { return b->profile.sum.flops / b->sum.median * 1e-9; }
-static double of_peak(const Bench *b) { return b->profile.sum.flops / b->sum.median / b->peak.flops; }
+static double of_peak(const Bench *b) { return computing_seconds(b->s, &b->profile, &b->peak) / b->sum.median; }
 static int64_t weight_bytes(const Bench *b) { return (int64_t)json_get(b->s->records->info, "weight_bytes")->number; }
 
 /* The row of targets that the library was compiled for, where it is narrower than this machine; NULL otherwise. */
@@ -379,8 +379,7 @@ int verb_bench(Cli *cli) {
   b.batch = batch_of(b.s);
   b.products = records_products(b.s->records);
   b.profile = cli_has(cli, OPT_PER_OP) ? profile_take(b.s, 1, 3, 1000) : profile_take(b.s, 0, 1, 1);
-  session_unpin(b.s);
-  b.peak = peak_measure(cli->c, b.s->threads);
+  b.peak = session_peak(b.s);
   export_times(&b, &times);
   if (cli_has(cli, OPT_JSON)) put_json(&b, out);
   else if (cli->verbose >= 0) put_screen(&b, out);

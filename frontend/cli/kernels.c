@@ -73,7 +73,16 @@ Profile profile_take(Session *s, double seconds, int least, int most) {
 }
 
 /* ---- bounds ---- */
-double peak_of_type(const Peak *p, DType t) { return t == DT_F64 ? p->flops / 2 : p->flops; }
+static DType type_of(const Session *s, const Step *step) { return step->kernel < 0 ? DT_NONE : s->records->kernels.v[step->kernel].type; }
+
+/* Vectors have half as many of f64; smaller floats are computed as f32. */
+static double compute_seconds(const Peak *p, DType t, double flops) { return flops / (t == DT_F64 ? p->flops / 2 : p->flops); }
+
+double computing_seconds(const Session *s, const Profile *p, const Peak *peak) {
+  double sum = 0;
+  for (int i = 0; i < p->nsteps; i++) sum += compute_seconds(peak, type_of(s, &p->steps[i]), p->steps[i].counts.flops);
+  return sum;
+}
 
 const PeakLevel *peak_level(const Peak *p, double bytes) {
   int i = 0;
@@ -98,7 +107,7 @@ typedef struct { double seconds; const char *what; } Bound;
 
 static Bound bound_of(const Session *s, const Peak *p, DType type, Counts counts, bool again) {
   const PeakLevel *far = peak_level(p, json_get(s->records->info, "weight_bytes")->number);
-  double weights = again ? 0 : counts.weights, rest = counts.bytes - weights, compute = counts.flops / peak_of_type(p, type);
+  double weights = again ? 0 : counts.weights, rest = counts.bytes - weights, compute = compute_seconds(p, type, counts.flops);
   double far_seconds = weights / far->rate, near_seconds = nearest_seconds(p, rest);
   if (isnan(compute + counts.bytes + counts.weights)) return (Bound){NAN, "-"};
   if (compute >= far_seconds + near_seconds) return (Bound){compute, "compute"};
@@ -134,8 +143,7 @@ static Table table_of(const Session *s, const Profile *p, const Peak *peak) {
   for (int i = 0; i < p->nsteps; i++) {
     const Step *step = &p->steps[i];
     Row *r = row_of(s, &t, step);
-    DType type = step->kernel < 0 ? DT_NONE : s->records->kernels.v[step->kernel].type;
-    Bound b = bound_of(s, peak, type, step->counts, r->calls >= sites_of(s->records, step->kernel));
+    Bound b = bound_of(s, peak, type_of(s, step), step->counts, r->calls >= sites_of(s->records, step->kernel));
     r->calls++;
     r->nodes += strcmp(r->node, node_of(s, step)) != 0;
     r->seconds += step->seconds;
@@ -161,7 +169,7 @@ static void put_number(FILE *out, int width, int decimals, double v) {
 
 /* On a terminal a row stays a row. */
 static int room_for(FILE *out, const char *text, int used) {
-  int n = (int)strlen(text), room = term_is_terminal(out) ? MAX(term_width(out) - used, 10) : n;
+  int n = (int)strlen(text), room = term_is_terminal(out) ? MAX(term_width(out) - used, 36) : n;
   if (room >= n) return n;
   while (room > 0 && ((unsigned char)text[room] & 0xc0) == 0x80) room--;     /* not within a character */
   return room;
@@ -173,14 +181,14 @@ static void put_row(FILE *out, const Row *r, double whole, const char *what) {
   put_number(out, 8, 1, r->counts.bytes / r->seconds * 1e-9);
   fprintf(out, "  %-8s", r->bound);
   put_number(out, 5, 0, 100 * r->least / r->seconds);
-  fprintf(out, " %%  %.*s\n", room_for(out, what, 62), what);
+  fprintf(out, " %%  %.*s\n", room_for(out, what, 60), what);
 }
 
 static const char *row_text(const Session *s, const Row *r) {
   const KernelRecord *k = r->kernel < 0 ? NULL : &s->records->kernels.v[r->kernel];
   const char *more = r->nodes ? ctx_printf(s->c, " (+%d)", r->nodes) : "";
   if (!k) return "?";
-  return ctx_printf(s->c, "%.*s %s  %s%s", (int)strcspn(k->name, "_"), k->name, k->rule ? k->rule : "-", diag_quote(s->c, r->node), more);
+  return ctx_printf(s->c, "%.*s %s%s%s%s", (int)strcspn(k->name, "_"), k->name, diag_quote(s->c, r->node), more, k->rule ? ", " : "", k->rule ? k->rule : "");
 }
 
 void kernels_print(const Session *s, FILE *out, const Profile *p, const Peak *peak) {
@@ -194,8 +202,8 @@ void kernels_print(const Session *s, FILE *out, const Profile *p, const Peak *pe
     return;
   }
   qsort(t.rows.v, (size_t)t.rows.n, sizeof *t.rows.v, slowest_first);
-  fprintf(out, "%s%5s %10s %7s %8s %7s  %-8s %6s  %s%s\n", term_on(color, TERM_BOLD), "calls", "time us", "share", "GFLOP/s", "GB/s", "bound", "of it",
-          "kernel, rule, node", term_off(color));
+  fprintf(out, "%s%5s %10s %7s %8s %7s  %-8s%7s  %s%s\n", term_on(color, TERM_BOLD), "calls", "time us", "share", "GFLOP/s", "GB/s", "bound", "reached",
+          "kernel, node, rule", term_off(color));
   for (int i = 0; i < t.rows.n; i++) {
     const Row *r = &t.rows.v[i];
     if (i < shown) put_row(out, r, t.seconds, row_text(s, r));
@@ -221,6 +229,7 @@ void kernels_json(const Session *s, Json *j, const Profile *p, const Peak *peak)
     json_text(j, "name", k ? k->name : NULL);
     json_text(j, "rule", k ? k->rule : NULL);
     json_text(j, "node", r->node);
+    json_text(j, "type", k && k->type != DT_NONE ? dtype_info[k->type].name : NULL);
     json_int(j, "calls", r->calls);
     json_number(j, "time_us", r->seconds * 1e6);
     json_number(j, "share", r->seconds / t.seconds);

@@ -4,7 +4,6 @@
 
 #include "session.h"
 #include "../json.h"
-#include "../../codegen/peak.h"
 
 /* ---- the steps of a run ---- */
 typedef struct { int kernel, site; Counts counts; double seconds; } Step;     /* kernel -1: unknown to the records; site: in records->steps or -1 */
@@ -22,7 +21,7 @@ Profile profile_take(Session *s, double seconds, int least, int most);
 dlc_span *profile_spans(Session *s, int *nsteps);
 
 /* ---- bounds ---- */
-double peak_of_type(const Peak *p, DType t);                 /* flops in a second; of f64 half of f32's */
+double computing_seconds(const Session *s, const Profile *p, const Peak *peak);   /* of all steps' operations at the peak of their type */
 const PeakLevel *peak_level(const Peak *p, double bytes);    /* the nearest that holds so much */
 
 /* ---- the table: a row for each kernel, in order of time ---- */

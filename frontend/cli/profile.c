@@ -99,9 +99,8 @@ int verb_profile(Cli *cli) {
   Profile p = trace.to ? profile_take(s, 0, 1, 1) : runs ? profile_take(s, 0, runs, runs) : profile_take(s, seconds, 10, 100000);
   if (trace.to) write_trace(s, p.steps, p.nsteps, &trace);
   if (trace.to && !cli_has(cli, OPT_JSON)) return 0;
-  session_unpin(s);
   FILE *out = cli_out(cli);
-  Peak peak = peak_measure(cli->c, s->threads);
+  Peak peak = session_peak(s);
   if (cli_has(cli, OPT_JSON)) {
     Json j = json_begin(out, "profile");
     json_text(&j, "model", cli->args.v[0]);

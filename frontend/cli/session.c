@@ -7,6 +7,7 @@
 #include "../outfile.h"
 #include "../../codegen/header.h"
 #include "../../codegen/link.h"
+#include <errno.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,7 +28,8 @@ static int compile_apart(Cli *cli, Options *o) {
     fflush(NULL);
     _exit(status);
   }
-  while (waitpid(child, &status, 0) < 0) continue;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) diag_fail(cli->c, E0601, NULL, NULL, "the compiler is lost: %s", strerror(errno));
   if (!WIFEXITED(status)) diag_fail(cli->c, E0602, NULL, NULL, "the compiler was ended by signal %d", WTERMSIG(status));
   return WEXITSTATUS(status);
 }
@@ -88,8 +90,9 @@ static void pin_caller(const Session *s, int ncpus) {
   if (ncpus) sched_setaffinity(0, size, set);
 }
 
-void session_unpin(Session *s) {
+Peak session_peak(Session *s) {
   if (s->pinned) pin_caller(s, s->machine.ncpus);
+  return peak_measure(s->c, MIN(s->threads, MAX(s->machine.ncpus, 1)));
 }
 
 static void refuse_compile_options(const Cli *cli) {

@@ -5,6 +5,7 @@
 #include "library.h"
 #include "machine.h"
 #include "../records.h"
+#include "../../codegen/peak.h"
 
 typedef struct Session {
   Cli *cli;
@@ -23,7 +24,7 @@ typedef struct Session {
 /* The first argument of the command line, with its options. A model that cannot be compiled: NULL, and *status is the exit status. */
 Session *session_open(Cli *cli, int *status);
 void session_warm_up(Session *s);                            /* for --warmup */
-void session_unpin(Session *s);                              /* the caller may run everywhere again */
+Peak session_peak(Session *s);                               /* of as many threads; the caller may run everywhere again */
 const char *session_inputs(const Session *s);                /* "ids i64[1,128], mask i64[1,128]" */
 
 #endif
