@@ -5,8 +5,10 @@
 /* Terms of a sum that are added up here; of a sum of sums. Longer ones count as their largest term times their number. */
 enum { SUM_LIMIT = 1 << 16, NESTED_LIMIT = 256 };
 
-/* What stands around a statement: a loop (copied: unrolled or a vector's), or a condition of the dims and the loops around it (sym NULL). */
-typedef struct { Sym *sym; Expr *extent, *cond; bool copied; } Frame;
+/* What stands around a statement: a loop (copied: unrolled or a vector's), or a condition of the dims and the loops around it (sym NULL);
+ * written: the tensors that are stored to within. */
+typedef VEC(const Tensor *) Tensors;
+typedef struct { Sym *sym; Expr *extent, *cond; bool copied; Tensors written; } Frame;
 
 /* n elements of a parameter that loads (or stores) touch somewhere in this range of offsets */
 typedef struct { int param; bool write; Range at; Expr *n; } Touch;
@@ -177,11 +179,18 @@ static void tally(Visit *v, Frames loops, DType t, int flops, bool mul) {
   v->tallies.v[at].muls += mul;
 }
 
-/* What the kernel writes itself may give another value each time it is loaded. */
+static bool writes(const Frame *f, const Tensor *t) {
+  for (int i = 0; i < f->written.n; i++)
+    if (f->written.v[i] == t) return true;
+  return false;
+}
+
+/* A load of what a loop writes may give another value each time around. */
 static Frames own_loops(const Count *w, const Expr *e) {
-  int param = e->op == EX_FETCH ? param_index(w->k, e->u.tensor) : 0;
-  if (e->op == EX_FETCH && (param < 0 || w->k->writes[param])) return ~(Frames)0;
-  return e->op == EX_SYM ? loops_in(w, e, w->frames.n) : 0;
+  Frames loops = e->op == EX_SYM ? loops_in(w, e, w->frames.n) : 0;
+  for (int i = 0; i < w->frames.n && e->op == EX_FETCH; i++)
+    if (writes(&w->frames.v[i], e->u.tensor)) loops |= bit(i);
+  return loops;
 }
 
 static void visit(const Expr *e, void *user) {
@@ -212,13 +221,25 @@ static void count_store(Count *w, const Stmt *s) {
   if (s->combiner >= 0) touch(w, param, false, s->index);
 }
 
+static void list_written(Ctx *c, Tensors *t, const Stmt *s) {
+  if (s->op == ST_STORE) vec_push(c, t, s->tensor);
+  for (int i = 0; i < s->n; i++)
+    if (s->body[i]) list_written(c, t, s->body[i]);
+}
+
+static Frame loop_frame(Ctx *c, const Stmt *s) {
+  Frame f = {s->sym, s->extent, NULL, s->kind == LOOP_UNROLL || s->kind == LOOP_VECTOR, {0}};
+  list_written(c, &f.written, s->body[0]);
+  return f;
+}
+
 static void count(Count *w, const Stmt *s) {
   bool decidable = s->op == ST_IF && s->value->flags & EXPR_INDEX && !(s->value->flags & EXPR_LOAD);
   if (s->op == ST_STORE) count_store(w, s);
   for (int i = 0; i < s->n; i++) {
     if (!s->body[i]) continue;
     int outside = w->frames.n;
-    if (s->op == ST_FOR) vec_push(w->c, &w->frames, ((Frame){s->sym, s->extent, NULL, s->kind == LOOP_UNROLL || s->kind == LOOP_VECTOR}));
+    if (s->op == ST_FOR) vec_push(w->c, &w->frames, loop_frame(w->c, s));
     if (decidable) vec_push(w->c, &w->frames, ((Frame){.cond = i ? ex_unary(w->c, EX_NOT, s->value) : s->value}));
     count(w, s->body[i]);
     w->frames.n = outside;

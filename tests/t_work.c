@@ -75,6 +75,9 @@ static void test_sharing(void) {
         "kernel k(x: f32[4,32], out y: f32[4,2,16]) { parallel i < 4 { unroll a < 2 { vector v:16 < 16 { y{i*32 + a*16 + v} =\n"
         "  select(a == 0, x{i*32 + v} + x{i*32 + 16 + v}, x{i*32 + v} - x{i*32 + 16 + v}) } } } }",
         4 * 16 * 2, 0, 4 * (128 + 128), 0);
+  check("copies share loads of what a loop before has written",
+        "kernel k(x: f32[4], out y: f32[4,3]) { alloc reg a: f32[4] { unroll i < 4 { a{i} = x{i}*2.0f }\n"
+        "  unroll j < 4 { unroll l < 3 { y{j*3 + l} = select(l == 0, a{j} + 1.0f, select(l == 1, a{j} - 3.0f, a{j})) } } } }", 4 + 8, 4, 4 * (4 + 12), 0);
   check("what the kernel writes is read anew",
         "kernel k(x: f32[4], out y: f32[1]) { for i < 4 { y{0} = y{0}*x{i} } }", 4, 4, 4 * (4 + 1 + 1), 0);
 }
