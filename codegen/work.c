@@ -84,7 +84,8 @@ static Frames loops_in(const Count *w, const Expr *e, int n) {
   return f;
 }
 
-/* How often these loops run what is inside; with them go those that their lengths depend on, and conditions that depend on no other loop. */
+/* How often these loops run what is inside; with them go those that their lengths depend on, and conditions that depend on no other loop:
+ * explicit ones, and that a loop runs at all. */
 static Expr *iterations(Count *w, Frames use) {
   Expr *e = ex_int(w->c, 1);
   for (int i = w->frames.n - 1; i >= 0; i--)
@@ -94,6 +95,8 @@ static Expr *iterations(Count *w, Frames use) {
   for (int i = w->frames.n - 1; i >= 0; i--) {
     const Frame *f = &w->frames.v[i];
     if (use & bit(i)) e = f->sym ? sum_over(w, f, e) : ex_select(w->c, f->cond, e, ex_int(w->c, 0));
+    else if (f->sym && expr_range(w->c, f->extent).min < 1 && !(loops_in(w, f->extent, i) & ~use))
+      e = ex_mul(w->c, ex_min(w->c, f->extent, ex_int(w->c, 1)), e);
   }
   return e;
 }
@@ -264,12 +267,13 @@ static Expr *traffic(Count *w, int param, bool write) {
 Work kernel_work(Ctx *c, const Kernel *k) {
   Expr *zero = ex_int(c, 0);
   Count w = {.c = c, .k = k, .flops = zero, .muls = zero, .type = DT_NONE};
-  Work r = {.bytes = zero, .weights = zero};
+  Work r = {.reads = zero, .writes = zero, .weights = zero};
   count(&w, k->body);
   for (int i = 0; i < k->nparams; i++) {
-    Expr *b = ex_add(c, traffic(&w, i, false), traffic(&w, i, true));
-    r.bytes = ex_add(c, r.bytes, b);
-    if (k->params[i]->data) r.weights = ex_add(c, r.weights, b);
+    Expr *reads = traffic(&w, i, false);
+    r.reads = ex_add(c, r.reads, reads);
+    r.writes = ex_add(c, r.writes, traffic(&w, i, true));
+    if (k->params[i]->data) r.weights = ex_add(c, r.weights, reads);
   }
-  return (Work){known(k, w.flops), known(k, w.muls), known(k, r.bytes), known(k, r.weights), w.type};
+  return (Work){known(k, w.flops), known(k, w.muls), known(k, r.reads), known(k, r.writes), known(k, r.weights), w.type};
 }

@@ -9,9 +9,9 @@
  * multiply-add is two, a transcendental operation as many as its polynomial has. What does not depend on a loop is taken to stand outside
  * of it, and to be shared by the copies of an unrolled one. Of a choice both sides count.
  * muls: of these, multiplications, but not those inside of transcendental operations.
- * bytes: every element of a parameter that is read, once, and every one that is written, once; weights: of these, constants.
+ * reads, writes: bytes of parameters, every element that is touched counting once; weights: of reads, constants.
  * type: of the operations in the innermost loops; DT_NONE if there are none. */
-typedef struct { Expr *flops, *muls, *bytes, *weights; DType type; } Work;
+typedef struct { Expr *flops, *muls, *reads, *writes, *weights; DType type; } Work;
 Work kernel_work(Ctx *c, const Kernel *k);                   /* before math_expand */
 
 #endif

@@ -28,7 +28,8 @@ static void put_kernel(Json *j, Ctx *c, const Kernel *k) {
   put_dims(j, k->dims.v, k->dims.n);
   put_count(j, c, "flops", w.flops);
   put_count(j, c, "muls", w.muls);
-  put_count(j, c, "bytes", w.bytes);
+  put_count(j, c, "reads", w.reads);
+  put_count(j, c, "writes", w.writes);
   put_count(j, c, "weights", w.weights);
   json_close(j, '}');
 }
@@ -113,7 +114,8 @@ static KernelRecord read_kernel(Reader *r, const JsonValue *v) {
   know_dims(r, json_get(v, "dims"));
   k.flops = read_count(r, json_get(v, "flops"));
   k.muls = read_count(r, json_get(v, "muls"));
-  k.bytes = read_count(r, json_get(v, "bytes"));
+  k.reads = read_count(r, json_get(v, "reads"));
+  k.writes = read_count(r, json_get(v, "writes"));
   k.weights = read_count(r, json_get(v, "weights"));
   return k;
 }
@@ -166,17 +168,18 @@ static double evaluate(const Records *r, const Expr *e, const JsonValue *renamed
 }
 
 static Counts counts_at(const Records *r, const KernelRecord *k, const JsonValue *renamed) {
-  return (Counts){evaluate(r, k->flops, renamed), evaluate(r, k->muls, renamed), evaluate(r, k->bytes, renamed), evaluate(r, k->weights, renamed)};
+  return (Counts){evaluate(r, k->flops, renamed), evaluate(r, k->muls, renamed), evaluate(r, k->reads, renamed), evaluate(r, k->writes, renamed),
+                  evaluate(r, k->weights, renamed)};
 }
 
 Counts records_counts(const Records *r, int kernel, int step) {
-  Counts all = {NAN, NAN, NAN, NAN};
+  Counts all = {NAN, NAN, NAN, NAN, NAN};
   bool first = true;
   for (int i = step < 0 ? 0 : step; i < (step < 0 ? r->steps.n : step + 1); i++) {
     if (r->steps.v[i].kernel != kernel) continue;
     Counts one = counts_at(r, &r->kernels.v[kernel], r->steps.v[i].dims);
     if (first) all = one;
-    else if (memcmp(&one, &all, sizeof all) != 0) return (Counts){NAN, NAN, NAN, NAN};
+    else if (memcmp(&one, &all, sizeof all) != 0) return (Counts){NAN, NAN, NAN, NAN, NAN};
     first = false;
   }
   return all;

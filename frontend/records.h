@@ -3,7 +3,7 @@
  * A count is a number, or text that expr_parse takes, in dims, or null where it is not known before a run.
  * "precision": the element type of most of its constants. "dims": the model's. "muls": multiplications of a run as the operators define them
  * (codegen may find ways with fewer).
- * "kernels": [{name, rule, source, type, dims, flops, muls, bytes, weights}]: of one call, as codegen/work.h defines them, in the kernel's dims.
+ * "kernels": [{name, rule, source, type, dims, flops, muls, reads, writes, weights}]: of one call, as codegen/work.h defines them, in the kernel's dims.
  * "steps": [[kernel, source, {dim of the kernel: dim of the model}]]: the calls as they stand in the program; the third only where names
  * differ. "straight": each is made once, in this order; else some are repeated or chosen at run time.
  */
@@ -16,8 +16,8 @@
 void records_json(Json *j, Module *m);
 
 /* ---- reading ---- */
-typedef struct { double flops, muls, bytes, weights; } Counts;           /* NAN: not known */
-typedef struct { const char *name, *rule, *source; DType type; Expr *flops, *muls, *bytes, *weights; } KernelRecord;
+typedef struct { double flops, muls, reads, writes, weights; } Counts;   /* NAN: not known */
+typedef struct { const char *name, *rule, *source; DType type; Expr *flops, *muls, *reads, *writes, *weights; } KernelRecord;
 typedef struct { int kernel; const char *source; const JsonValue *dims; } StepRecord;
 typedef struct Records {
   Ctx *c;

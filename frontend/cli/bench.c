@@ -333,7 +333,8 @@ static void json_work(const Bench *b, Json *j) {
   json_number(j, "flops", n->flops);
   json_number(j, "multiplications", n->muls);
   json_number(j, "multiplications_by_definition", b->products);
-  json_number(j, "bytes", n->bytes);
+  json_number(j, "reads", n->reads);
+  json_number(j, "writes", n->writes);
   json_number(j, "weight_bytes", n->weights);
   json_number(j, "gflops", gflops(b));
   json_number(j, "of_peak", of_peak(b));

@@ -17,11 +17,13 @@ static double median(double *v, int n) {
 }
 
 /* ---- profiled runs ---- */
-static Counts counts_add(Counts a, Counts b) { return (Counts){a.flops + b.flops, a.muls + b.muls, a.bytes + b.bytes, a.weights + b.weights}; }
+static Counts counts_add(Counts a, Counts b) {
+  return (Counts){a.flops + b.flops, a.muls + b.muls, a.reads + b.reads, a.writes + b.writes, a.weights + b.weights};
+}
 
 static Step step_of(const Session *s, const char *name, int at, int nsteps) {
   const Records *r = s->records;
-  Step step = {.kernel = records_kernel(r, name), .site = -1, .counts = {NAN, NAN, NAN, NAN}};
+  Step step = {.kernel = records_kernel(r, name), .site = -1, .counts = {NAN, NAN, NAN, NAN, NAN}};
   if (r->straight && nsteps == r->steps.n && r->steps.v[at].kernel == step.kernel) step.site = at;
   if (step.kernel >= 0) step.counts = records_counts(r, step.kernel, step.site);
   return step;
@@ -101,15 +103,15 @@ static double nearest_seconds(const Peak *p, double bytes) {
   return sum;
 }
 
-/* The least time that the machine could take. Constants come from where all of them fit: since this kernel ran last, the others were read;
- * but not when it runs `again` in the same run, in a loop. */
+/* The least time that the machine could take: caches read while they are written. Constants come from where all of them fit: since this kernel
+ * ran last, the others were read; but not when it runs `again` in the same run, in a loop. */
 typedef struct { double seconds; const char *what; } Bound;
 
 static Bound bound_of(const Session *s, const Peak *p, DType type, Counts counts, bool again) {
   const PeakLevel *far = peak_level(p, json_get(s->records->info, "weight_bytes")->number);
-  double weights = again ? 0 : counts.weights, rest = counts.bytes - weights, compute = compute_seconds(p, type, counts.flops);
+  double weights = again ? 0 : counts.weights, rest = fmax(counts.reads - weights, counts.writes), compute = compute_seconds(p, type, counts.flops);
   double far_seconds = weights / far->rate, near_seconds = nearest_seconds(p, rest);
-  if (isnan(compute + counts.bytes + counts.weights)) return (Bound){NAN, "-"};
+  if (isnan(compute + counts.reads + counts.writes + counts.weights)) return (Bound){NAN, "-"};
   if (compute >= far_seconds + near_seconds) return (Bound){compute, "compute"};
   return (Bound){far_seconds + near_seconds, far_seconds > near_seconds ? far->name : peak_level(p, rest)->name};
 }
@@ -178,7 +180,7 @@ static int room_for(FILE *out, const char *text, int used) {
 static void put_row(FILE *out, const Row *r, double whole, const char *what) {
   fprintf(out, "%5d %10.1f %5.1f %%", r->calls, r->seconds * 1e6, 100 * r->seconds / whole);
   put_number(out, 9, 1, r->counts.flops / r->seconds * 1e-9);
-  put_number(out, 8, 1, r->counts.bytes / r->seconds * 1e-9);
+  put_number(out, 8, 1, (r->counts.reads + r->counts.writes) / r->seconds * 1e-9);
   fprintf(out, "  %-8s", r->bound);
   put_number(out, 5, 0, 100 * r->least / r->seconds);
   fprintf(out, " %%  %.*s\n", room_for(out, what, 60), what);
@@ -235,10 +237,11 @@ void kernels_json(const Session *s, Json *j, const Profile *p, const Peak *peak)
     json_number(j, "share", r->seconds / t.seconds);
     json_number(j, "flops", r->counts.flops);
     json_number(j, "multiplications", r->counts.muls);
-    json_number(j, "bytes", r->counts.bytes);
+    json_number(j, "reads", r->counts.reads);
+    json_number(j, "writes", r->counts.writes);
     json_number(j, "weight_bytes", r->counts.weights);
     json_number(j, "gflops", r->counts.flops / r->seconds * 1e-9);
-    json_number(j, "gbs", r->counts.bytes / r->seconds * 1e-9);
+    json_number(j, "gbs", (r->counts.reads + r->counts.writes) / r->seconds * 1e-9);
     json_text(j, "bound", r->bound);
     json_number(j, "bound_us", r->least * 1e6);
     json_number(j, "of_bound", r->least / r->seconds);

@@ -39,7 +39,8 @@ static void put_step(Json *j, const Trace *t, const Step *step, int run, int thr
   json_text(j, "kernel", span->name);
   json_int(j, "run", run);
   if (isfinite(step->counts.flops)) json_number(j, "flops", step->counts.flops);
-  if (isfinite(step->counts.bytes)) json_number(j, "bytes", step->counts.bytes);
+  if (isfinite(step->counts.reads)) json_number(j, "reads", step->counts.reads);
+  if (isfinite(step->counts.writes)) json_number(j, "writes", step->counts.writes);
   json_close(j, '}');
   json_close(j, '}');
 }

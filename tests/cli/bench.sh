@@ -28,7 +28,7 @@ check "$dlc" compile choice.onnx -o choice.so
 for rows in 1 5 33; do
   check "$dlc" bench chain.so --dim N=$rows --per-op --json=b.json $fast
   json b.json "j['work']['multiplications'] == j['work']['multiplications_by_definition'] == 12 * $rows"
-  json b.json "j['work']['flops'] == 30 * $rows and j['work']['weight_bytes'] == 60 and j['work']['bytes'] == 28 * $rows + 60"
+  json b.json "j['work']['flops'] == 30 * $rows and j['work']['weight_bytes'] == 60 and j['work']['reads'] == 16 * $rows + 60 and j['work']['writes'] == 12 * $rows"
   json b.json "j['batch'] == $rows and j['model']['precision'] == 'f32' and 'x f32[$rows,4]' == j['model']['inputs']"
 done
 json b.json "j['schema'] == 'dlc.bench/1' and j['status'] == 'passed' and j['config']['runs'] == 30"
@@ -46,7 +46,7 @@ digits=$here/../../examples/digits/digits.onnx
 check "$dlc" bench "$digits" --dim N=64 --threads 1 --per-op --json=d.json --warmup 20ms --duration 100ms
 json d.json "j['config']['runs'] >= 10 and j['config']['threads'] == 1 and len(j['kernels']) > 2"
 json d.json "0.3 < j['work']['multiplications'] / j['work']['multiplications_by_definition'] < 1"
-json d.json "j['work']['flops'] == sum(k['flops'] for k in j['kernels']) and j['work']['bytes'] == sum(k['bytes'] for k in j['kernels'])"
+json d.json "j['work']['flops'] == sum(k['flops'] for k in j['kernels']) and j['work']['reads'] == sum(k['reads'] for k in j['kernels'])"
 json d.json "0.1 < (j['profile']['kernels_us'] + j['profile']['between_us']) / j['latency_us']['median'] < 10"
 json d.json "0 < j['profile']['bounds_us'] < j['profile']['kernels_us']"
 
@@ -84,7 +84,7 @@ steps = [e for e in slices if e["cat"] != "run"]
 assert len(runs) == 2 and steps and {e["tid"] for e in steps} == {0, 1}, (len(runs), {e["tid"] for e in steps})
 first, second = ([e for e in steps if e["tid"] == 0 and e["args"]["run"] == r] for r in (1, 2))
 assert [e["name"] for e in first] == [e["name"] for e in second]
-assert all(e["dur"] >= 0 and e["args"]["kernel"] and e["args"]["bytes"] > 0 for e in steps)
+assert all(e["dur"] >= 0 and e["args"]["kernel"] and e["args"]["writes"] > 0 for e in steps)
 for e in steps:
     run = runs[e["args"]["run"] - 1]
     assert run["ts"] <= e["ts"] + 1 and e["ts"] + e["dur"] <= run["ts"] + run["dur"] + 1, (run, e)
