@@ -26,8 +26,11 @@ typedef VEC(Object) ObjectList;
 void emit_kernels(Module *m, ObjectList *out);               /* in parallel on m->opt->jobs threads; deterministic order */
 void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *out);   /* textual LLVM IR of the entry's tables */
 const char *emit_text(Module *m, const char *what);          /* "ll" or "asm" of all kernels and the program */
-/* Compiles one kernel for h->target, which is this machine, and runs iterations 0..total of its parallel loop. */
-void emit_run(Module *h, Kernel *k, void *const *params, int64_t total, void *scratch);
+/* A kernel in this process, compiled for h->target, which is this machine. native_run: iterations lo..hi of its parallel loop; any thread. */
+typedef struct Native Native;
+Native *native_load(Module *h, Kernel *k);
+void native_run(const Native *n, void *const *params, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
+void native_free(Native *n);
 const char *emit_host_cpu(Ctx *c, const char **features);    /* name and features of this machine's CPU as LLVM spells them */
 
 /* ---- entry (entry.c): the program's main, the plan function, descriptor and tables ---- */

@@ -68,8 +68,9 @@ static Expr *drop_load(Ctx *c, Expr *e, void *user) {
 
 static bool fuses(Plan *p, int a) {
   Ctx *c = p->k->c;
+  if (a < 0 || p->k->loop) return false;
   Fit f = {c, &p->loop[a], &p->loop[a + 1], true};
-  if (a < 0 || p->k->loop || !f.a->row || !f.b->row) return false;
+  if (!f.a->row || !f.b->row) return false;
   Expr *values = expr_map(c, p->w.body, drop_load, NULL);
   continues(&f, p->w.store);
   expr_visit(p->w.body, load_continues, &f);

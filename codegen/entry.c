@@ -92,6 +92,7 @@ static void declarations(Entry *e) {
                  "declare hidden i32 @dlc_main(ptr, ptr, ptr, ptr, ptr)\n@dlc_weights = external hidden constant i8\n");
   for (int i = 0; i < COUNT(table); i++)
     if (table[i]) str_add(&e->s, "declare hidden i32 @%s()\n", table[i]);
+  str_add(&e->s, "declare hidden i32 @dlc_rt_trace()\n");
   for (int i = 0; i < e->m->kernels.n; i++) str_add(&e->s, "declare hidden void @%s()\n", e->m->kernels.v[i]->name);
 }
 
@@ -149,11 +150,11 @@ void entry_emit(Module *m, const EntryInfo *info, ObjectList *out) {
           name, json, needs, g->inputs.n, g->outputs.n, n, m->opt->threads, in, outs, in_sym, out_sym, lo, hi, dims,
           m->weight_bytes ? "@dlc_weights" : "null", (long long)m->weight_bytes, (long long)m->scratch_bytes,
           m->kernels.n, list, labels);
-  str_add(&e.s, "@%s_model = constant { i32, i32, i32, i32, ptr, ptr, i32, i32, ptr, ptr, [12 x ptr], i32, i32, ptr, ptr, ptr } "
+  str_add(&e.s, "@%s_model = constant { i32, i32, i32, i32, ptr, ptr, i32, i32, ptr, ptr, [12 x ptr], i32, i32, ptr, ptr, ptr, ptr } "
                 "{ i32 %zu, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, i32 %d, i32 %d, ptr %s, ptr %s, [12 x ptr] [", info->prefix, sizeof(dlc_model),
           DLC_ABI_MAJOR, DLC_ABI_MINOR, n ? 0 : DLC_MODEL_STATIC, name, json, g->inputs.n, g->outputs.n, in, outs);
   for (int i = 0; i < COUNT(table); i++) str_add(&e.s, "%sptr %s%s", i ? ", " : "", table[i] ? "@" : "null", table[i] ? table[i] : "");
-  str_add(&e.s, "], i32 %d, i32 0, ptr %s, ptr %s, ptr %s }\n", n, dims, lo, hi);
+  str_add(&e.s, "], i32 %d, i32 0, ptr %s, ptr %s, ptr %s, ptr @dlc_rt_trace }\n", n, dims, lo, hi);
   run_function(&e, info->prefix);
   note(&e, info->json);
   emit_ir_text(m, "entry", e.s.s, out);

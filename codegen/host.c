@@ -38,7 +38,9 @@ bool host_compute(Module *m, Stage *const *stages, int n, void *const *out) {
     const Stmt *loop = program_parallel_loop(k);
     int64_t total = 1;
     if (loop && !ex_is_int(loop->extent, &total)) return false;
-    emit_run(&h, k, params, total, scratch_block(&h, k->scratch_bytes));
+    Native *native = native_load(&h, k);
+    native_run(native, params, NULL, 0, total, scratch_block(&h, k->scratch_bytes));
+    native_free(native);
   }
   return true;
 }

@@ -225,7 +225,10 @@ void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *
   LLVMDisposeTargetMachine(machine);
 }
 
-/* ---- kernels run while compiling ---- */
+/* ---- kernels run in this process ---- */
+typedef void NativeRun(void *const *params, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
+struct Native { Ctx *c; LLVMOrcLLJITRef jit; NativeRun *run; };
+
 static void must(Ctx *c, LLVMErrorRef error) {
   if (error) diag_bug(c, "LLVM cannot run a kernel here: %s", LLVMGetErrorMessage(error));
 }
@@ -241,7 +244,8 @@ static LLVMOrcLLJITRef jit_of(Ctx *c, const Output *object) {
   return jit;
 }
 
-void emit_run(Module *h, Kernel *k, void *const *params, int64_t total, void *scratch) {
+Native *native_load(Module *h, Kernel *k) {
+  Native *n = NEW(h->c, Native);
   VEC(Kernel *) one = {0};
   vec_push(h->c, &one, k);
   h->kernels.v = one.v;
@@ -252,10 +256,15 @@ void emit_run(Module *h, Kernel *k, void *const *params, int64_t total, void *sc
   run_job(&jobs, 0, machine);
   LLVMDisposeTargetMachine(machine);
   if (jobs.outputs[0].error) diag_bug(h->c, "LLVM refuses %s: %s", k->name, jobs.outputs[0].error);
-  LLVMOrcLLJITRef jit = jit_of(h->c, &jobs.outputs[0]);
-  must(h->c, LLVMOrcLLJITLookup(jit, &address, k->name));
-  void (*run)(void *const *, const int64_t *, int64_t, int64_t, void *) = (void (*)(void *const *, const int64_t *, int64_t, int64_t, void *))address;
-  run(params, NULL, 0, total, scratch);
-  must(h->c, LLVMOrcDisposeLLJIT(jit));
+  *n = (Native){.c = h->c, .jit = jit_of(h->c, &jobs.outputs[0])};
+  must(h->c, LLVMOrcLLJITLookup(n->jit, &address, k->name));
+  n->run = (NativeRun *)address;
   free(jobs.outputs[0].bytes);
+  return n;
 }
+
+void native_run(const Native *n, void *const *params, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {
+  n->run(params, dims, lo, hi, scratch);
+}
+
+void native_free(Native *n) { must(n->c, LLVMOrcDisposeLLJIT(n->jit)); }

@@ -6,9 +6,12 @@
 
 /* Of one call, as expressions in the kernel's dims; NULL where more than dims decides.
  * flops: floating operations as they stand in the loops, so those that Winograd saves are not counted and those on padding are; a
- * multiply-add is two. What does not depend on a loop is taken to stand outside of it.
- * bytes: every element of a parameter that is read, once, and every one that is written, once; weights: of these, constants. */
-typedef struct { Expr *flops, *bytes, *weights; } Work;
-Work kernel_work(Ctx *c, const Kernel *k);
+ * multiply-add is two, a transcendental operation as many as its polynomial has. What does not depend on a loop is taken to stand outside
+ * of it, and to be shared by the copies of an unrolled one. Of a choice both sides count.
+ * muls: of these, multiplications, but not those inside of transcendental operations.
+ * reads, writes: bytes of parameters, every element that is touched counting once; weights: of reads, constants.
+ * type: of the operations in the innermost loops; DT_NONE if there are none. */
+typedef struct { Expr *flops, *muls, *reads, *writes, *weights; DType type; } Work;
+Work kernel_work(Ctx *c, const Kernel *k);                   /* before math_expand */
 
 #endif

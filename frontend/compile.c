@@ -125,8 +125,9 @@ static int compile_body(Ctx *c, void *user) {
   if (o->stop_after) return 0;
   on_progress(j, "codegen", 0, NULL);
   if (output_wants(&out, "so")) {
+    EntryInfo info = {o->name, output_info(j->m, r->sha256)};  /* kernels are counted before emission expands them */
     emit_kernels(j->m, &objects);
-    entry_emit(j->m, &(EntryInfo){o->name, output_info(j->m, r->sha256)}, &objects);
+    entry_emit(j->m, &info, &objects);
   }
   on_progress(j, "link", 0, NULL);
   output_write(j->m, &out, &objects, r->sha256);

@@ -62,6 +62,24 @@ OutFile *outfile_new(Ctx *c, const char *path) {
   return f;
 }
 
+void outfile_vanishes(Ctx *c, char *path) {
+  OutFile *f = NEW(c, OutFile);
+  *f = (OutFile){.path = path, .temporary = path};
+  watch_signals();
+  set_pending(NULL, path);
+  ctx_defer(c, discard, f);
+}
+
+const char *outfile_temporary(Ctx *c, const char *suffix) {
+  const char *folder = getenv("TMPDIR");
+  char *path = ctx_printf(c, "%s/dlc-XXXXXX%s", folder && *folder ? folder : "/tmp", suffix);
+  int fd = mkstemps(path, (int)strlen(suffix));
+  if (fd < 0) cannot_write(c, path);
+  close(fd);
+  outfile_vanishes(c, path);
+  return path;
+}
+
 void outfile_write(Ctx *c, OutFile *f, const void *bytes, size_t n) {
   FILE *to = fopen(f->temporary, "w");
   if (!to) cannot_write(c, f->path);

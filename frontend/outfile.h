@@ -12,6 +12,8 @@ typedef struct OutFile {
 } OutFile;
 
 OutFile *outfile_new(Ctx *c, const char *path);              /* E0502 if the folder cannot be written to */
+const char *outfile_temporary(Ctx *c, const char *suffix);   /* an empty file in TMPDIR, which vanishes in the same way */
+void outfile_vanishes(Ctx *c, char *path);                   /* a file that someone else makes or made, too */
 void outfile_write(Ctx *c, OutFile *f, const void *bytes, size_t n);   /* the whole content */
 void outfile_commit(Ctx *c, OutFile *const *files, int n);   /* modes as the umask has it */
 

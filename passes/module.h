@@ -44,6 +44,7 @@ struct Module {
   Kernel *(*schedule)(Module *m, struct Group *g, const char *name);
   Graph *graph;
   struct Body *body;               /* after pass_stages */
+  Expr *products;                  /* multiplications of floats in a run, as the operators define them; NULL: not known before it */
   VEC(Tensor *) states;            /* overwritten while the model runs: the states of loops */
   VEC(Kernel *) kernels;           /* distinct ones, in order of first use */
   Kernel *stop;                    /* a CALL of it ends the program: the shapes break what the model was compiled under */

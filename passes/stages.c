@@ -240,9 +240,41 @@ static void build_outputs(Builder *b, Body *body, Graph *g) {
   }
 }
 
+/* ---- multiplications as the operators define them ---- */
+typedef struct { const Expr *reduce; int64_t each, inside; } Products;     /* of an element; of those, of each step of its reduction */
+
+static void count_product(const Expr *e, void *user) {
+  Products *p = user;
+  bool inside = false;
+  if ((e->op != EX_MUL && e->op != EX_FMA) || !dtype_is_float((DType)e->dtype)) return;
+  for (int i = 1; p->reduce && i < p->reduce->n; i++) inside |= expr_uses(e, p->reduce->a[i]->u.sym);
+  *(inside ? &p->inside : &p->each) += 1;
+}
+
+static Expr *stage_products(Ctx *c, const Stage *st) {
+  Products p = {.reduce = stage_reduce(st->body)};
+  expr_visit(st->body, count_product, &p);
+  Expr *n = ex_int(c, p.inside);
+  for (int i = 1; p.reduce && i < p.reduce->n; i++) n = ex_mul(c, n, p.reduce->a[i]->u.sym->extent);
+  return ex_mul(c, stage_elements(c, st), ex_add(c, n, ex_int(c, p.each)));
+}
+
+/* NULL where only a run can tell. */
+static Expr *body_products(Ctx *c, const Body *b) {
+  Expr *sum = ex_int(c, 0);
+  for (int i = 0; i < b->items.n && sum; i++) {
+    const Item *it = b->items.v[i];
+    Expr *n = it->kind == ITEM_GROUP ? stage_products(c, group_root(it->group)) : it->kind == ITEM_LOOP ? body_products(c, it->body[0]) : NULL;
+    if (n && it->kind == ITEM_LOOP) n = ex_mul(c, it->trips, n);
+    if (it->kind != ITEM_CHECK) sum = n ? ex_add(c, sum, n) : NULL;
+  }
+  return sum;
+}
+
 void pass_stages(Module *m) {
   Builder b = {m, m->c};
   m->body = build_graph(&b, m->graph);
   build_outputs(&b, m->body, m->graph);
+  m->products = body_products(m->c, m->body);
   ctx_diags(m->c)->node = NULL;
 }

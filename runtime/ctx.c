@@ -180,4 +180,13 @@ int dlc_rt_profile(dlc_ctx *ctx, dlc_op_time *buf, int n) {
   return steps;
 }
 
+int dlc_rt_trace(dlc_ctx *ctx, dlc_span *buf, int n) {
+  if (!ctx || n < 0 || (n && !buf)) return DLC_E_ARG;
+  if (atomic_exchange(&ctx->busy, 1)) return DLC_E_BUSY;
+  ctx->rt.spans = n ? buf : NULL;
+  ctx->rt.nspans = n;
+  atomic_store(&ctx->busy, 0);
+  return ctx->rt.threads;
+}
+
 const char *dlc_rt_last_error(const dlc_ctx *ctx) { return ctx ? ctx->error : ""; }

@@ -86,6 +86,11 @@ typedef struct dlc_op_time {     /* one step of a run, for profiles */
   uint64_t calls, ns;
 } dlc_op_time;
 
+typedef struct dlc_span {        /* one thread's part of a step, for traces; the clock is CLOCK_MONOTONIC */
+  const char *name;              /* NULL: it had none */
+  uint64_t start_ns, end_ns;
+} dlc_span;
+
 typedef struct dlc_weights_io dlc_weights_io;   /* for libraries without weights inside; there are none in this version */
 
 enum { DLC_ABI_MAJOR = 1, DLC_ABI_MINOR = 0 };
@@ -140,6 +145,10 @@ typedef struct dlc_model {
   int32_t n_dims, reserved;
   const char *const *dim_names;
   const int64_t *dim_min, *dim_max;
+
+  /* One thread at a time per context. From now on each run writes the part that thread t has in step s to
+   * buf[s * threads + t], where that is below n; the caller clears buf and keeps it. (NULL, 0) ends that. Returns threads. */
+  int (*trace)(dlc_ctx *ctx, dlc_span *buf, int n);
 } dlc_model;
 
 #ifdef __cplusplus

@@ -44,7 +44,7 @@ typedef struct dlc_rt_desc {
  * const struct dlc_model P_model = { sizeof(dlc_model) [dlc.h], DLC_ABI_MAJOR, DLC_ABI_MINOR, flags, name, info_json,
  *   n_inputs, n_outputs, inputs, outputs, dlc_rt_check_host, dlc_rt_workspace_size, dlc_rt_ctx_init, dlc_rt_ctx_new,
  *   dlc_rt_ctx_free, dlc_rt_infer_shapes, dlc_rt_run, NULL, NULL, dlc_rt_last_error, dlc_rt_profile, dlc_rt_trim,
- *   n_syms, 0, sym_names, sym_min, sym_max };
+ *   n_syms, 0, sym_names, sym_min, sym_max, dlc_rt_trace };
  *
  * int P_run(const T *input..., T *output..., [int64_t symbol...,] void *workspace)
  * { void *io[] = {...}; int64_t syms[] = {...}; return dlc_rt_run_static(io, syms, workspace); }
@@ -76,6 +76,7 @@ int dlc_rt_infer_shapes(dlc_ctx *ctx, const DLTensor *in, int n_in, DLTensor *ou
 int dlc_rt_run(dlc_ctx *ctx, const DLTensor *const *in, int n_in, DLTensor *const *out, int n_out);
 const char *dlc_rt_last_error(const dlc_ctx *ctx);
 int dlc_rt_profile(dlc_ctx *ctx, dlc_op_time *buf, int n);
+int dlc_rt_trace(dlc_ctx *ctx, dlc_span *buf, int n);
 int dlc_rt_trim(dlc_ctx *ctx);
 
 #endif

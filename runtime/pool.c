@@ -35,9 +35,34 @@ static int64_t piece(int64_t total, int32_t t, int32_t threads) {
   return total / threads * t + total % threads * t / threads;
 }
 
+/* ---- profile and trace ---- */
+static const char *kernel_name(dlc_rt_kernel *k) {
+  for (int64_t i = 0; i < dlc_rt_this.n_kernels; i++)
+    if (dlc_rt_this.kernels[i] == k) return dlc_rt_this.kernel_names[i];
+  return "";
+}
+
+static void step_done(dlc_rt *rt, dlc_rt_kernel *k, uint64_t start) {
+  int32_t i = rt->step++;
+  if (!rt->steps || i >= rt->nsteps) return;
+  rt->steps[i].ns += now_ns() - start;
+  rt->steps[i].calls++;
+  rt->steps[i].name = kernel_name(k);
+}
+
+/* Runs lo..hi of the step at hand as thread t. */
+static void run_kernel(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int64_t *syms, int64_t lo, int64_t hi, int32_t t) {
+  dlc_span span = {.start_ns = rt->spans ? now_ns() : 0};
+  int64_t at = (int64_t)rt->step * rt->threads + t;
+  k(bufs, syms, lo, hi, rt->scratch + rt->scratch_stride * (size_t)t);
+  if (!rt->spans || at >= rt->nspans) return;
+  span.end_ns = now_ns();
+  span.name = kernel_name(k);
+  rt->spans[at] = span;
+}
+
 static void run_piece(dlc_rt *rt, const Pool *p, int32_t t, int32_t threads) {
-  p->kernel(p->bufs, p->syms, piece(p->total, t, threads), piece(p->total, t + 1, threads),
-            rt->scratch + rt->scratch_stride * (size_t)t);
+  run_kernel(rt, p->kernel, p->bufs, p->syms, piece(p->total, t, threads), piece(p->total, t + 1, threads), t);
 }
 
 enum { CPUS = 8192, WORD = 8 * sizeof(long) };
@@ -136,25 +161,10 @@ static void split(dlc_rt *rt, int32_t threads) {
   for (int32_t t = 1; t < threads; t++) wait_done(p, &p->workers[t], epoch, rt->opts->spin_us);
 }
 
-/* ---- profile ---- */
-static const char *kernel_name(dlc_rt_kernel *k) {
-  for (int64_t i = 0; i < dlc_rt_this.n_kernels; i++)
-    if (dlc_rt_this.kernels[i] == k) return dlc_rt_this.kernel_names[i];
-  return "";
-}
-
-static void step_done(dlc_rt *rt, dlc_rt_kernel *k, uint64_t start) {
-  int32_t i = rt->step++;
-  if (!rt->steps || i >= rt->nsteps) return;
-  rt->steps[i].name = kernel_name(k);
-  rt->steps[i].calls++;
-  rt->steps[i].ns += now_ns() - start;
-}
-
 /* ---- what main calls ---- */
 void dlc_rt_serial(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int64_t *syms, int64_t total) {
   uint64_t start = rt->steps ? now_ns() : 0;
-  k(bufs, syms, 0, total, rt->scratch);
+  run_kernel(rt, k, bufs, syms, 0, total, 0);
   step_done(rt, k, start);
 }
 

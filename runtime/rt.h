@@ -43,6 +43,8 @@ struct dlc_rt {
   Pool *pool;                                /* NULL: no threads of ours */
   dlc_op_time *steps;                        /* the caller's profile, or NULL */
   int32_t nsteps, step;
+  dlc_span *spans;                           /* the caller's trace, or NULL */
+  int32_t nspans;
 };
 
 int32_t pool_affinity(void);                 /* CPUs that this process may use */

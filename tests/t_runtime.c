@@ -442,6 +442,38 @@ static void test_profile(void) {
   call_free(&c);
 }
 
+/* Every step has a part of the caller; some have one of the worker; a step starts when the one before is over. */
+static void test_trace(void) {
+  enum { THREADS = 2 };
+  dlc_ctx *ctx = context((dlc_opts){.threads = THREADS});
+  Call c = call_new(50, 50);
+  dlc_span spans[STEPS * THREADS] = {{0}}, short_one[3] = {{0}};
+  CU_ASSERT_EQUAL(dlc_rt_trace(ctx, spans, STEPS * THREADS), THREADS);
+  CU_ASSERT_EQUAL(run(ctx, &c), DLC_OK);
+  CU_ASSERT_EQUAL(dlc_rt_trace(ctx, short_one, 2), THREADS);
+  CU_ASSERT_EQUAL(run(ctx, &c), DLC_OK);
+  CU_ASSERT_EQUAL(dlc_rt_trace(ctx, NULL, 0), THREADS);
+  uint64_t end = 0;
+  int parts = 0;
+  for (int i = 0; i < STEPS; i++) {
+    uint64_t last = end;
+    CU_ASSERT_PTR_NOT_NULL(spans[i * THREADS].name);
+    for (int t = 0; t < THREADS; t++) {
+      const dlc_span *s = &spans[i * THREADS + t];
+      if (!s->name) continue;
+      parts++;
+      CU_ASSERT_STRING_EQUAL(s->name, spans[i * THREADS].name);
+      CU_ASSERT(s->start_ns >= last && s->end_ns >= s->start_ns);
+      if (s->end_ns > end) end = s->end_ns;
+    }
+  }
+  CU_ASSERT(parts > STEPS);
+  CU_ASSERT_PTR_NOT_NULL(short_one[0].name);
+  CU_ASSERT_PTR_NULL(short_one[2].name);
+  dlc_rt_ctx_free(ctx);
+  call_free(&c);
+}
+
 static void test_no_context(void) {
   Call c = call_new(5, 9);
   void *io[] = {c.a, c.b, c.y, c.k};
@@ -471,6 +503,7 @@ int main(void) {
   CU_add_test(s, "fork", test_fork);
   CU_add_test(s, "denormals", test_denormals);
   CU_add_test(s, "profile", test_profile);
+  CU_add_test(s, "trace", test_trace);
   CU_add_test(s, "no context", test_no_context);
   CU_basic_run_tests();
   return CU_get_number_of_failures() != 0 || CU_get_error() != CUE_SUCCESS;

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 typedef struct {
   double atol, rtol;
@@ -240,12 +239,6 @@ static void finish(Compare *k, double seconds) {
   }
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 int verb_compare(Cli *cli) {
   const char *path = cli->args.v[0], *model = cli->args.n > 1 ? cli->args.v[1] : cli_is_model(path) ? path : NULL;
   const char *ref = cli_value(cli, OPT_REF);
@@ -254,7 +247,7 @@ int verb_compare(Cli *cli) {
   cli_shape_options(cli, &shapes);
   int threads = (int)cli_int(cli, OPT_THREADS, 0, 1024, 0);
   bool interp = cli_has(cli, OPT_INTERP) || cli_is_model(path);
-  double start = now();
+  double start = clock_seconds();
   Compare k = {.cli = cli, .as_json = cli_has(cli, OPT_JSON)};
   k.runner = interp ? runner_interp(cli->c, path, &shapes) : runner_library(cli->c, path, threads);
   k.out = cli_out(cli);
@@ -265,7 +258,7 @@ int verb_compare(Cli *cli) {
     json_array(&k.json, "outputs");
   }
   compare_with(&k, ref, model, &shapes);
-  finish(&k, now() - start);
+  finish(&k, clock_seconds() - start);
   cli_out_done(cli, k.out);
   return k.wrong ? 1 : 0;
 }

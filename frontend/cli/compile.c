@@ -13,7 +13,7 @@ static const char *default_output(const Cli *cli, const char *model, const char 
   return ctx_printf(cli->c, "%.*s%s", stem, base, suffix ? suffix : ".so");
 }
 
-static Options read_options(const Cli *cli) {
+Options cli_compile_options(const Cli *cli) {
   static const char *const fp32[] = {"fast", "strict"};
   Options o = {.model = cli->args.v[0], .emit = "so", .verbose = cli->verbose};
   if (cli_has(cli, OPT_EMIT)) o.emit = cli_value(cli, OPT_EMIT);
@@ -49,7 +49,8 @@ static void print_summary(const Cli *cli, FILE *out, const CompileReport *r) {
             workspace);
   }
   if (*r->header)
-    fprintf(out, "next: dlc compare %s --ref ort %s\n", diag_quote(c, r->output), diag_quote(c, cli->args.v[0]));
+    fprintf(out, "next: dlc bench %s    dlc compare %s --ref ort %s\n", diag_quote(c, r->output), diag_quote(c, r->output),
+            diag_quote(c, cli->args.v[0]));
 }
 
 static void print_json(FILE *out, const CompileReport *r) {
@@ -81,7 +82,7 @@ static void print_json(FILE *out, const CompileReport *r) {
 }
 
 int verb_compile(Cli *cli) {
-  Options o = read_options(cli);
+  Options o = cli_compile_options(cli);
   Progress progress = progress_new(cli);
   CompileReport report = {.nodes_before = 0};
   o.progress = progress_report;

@@ -8,7 +8,7 @@ static const int exit_of_code[] = {
 };
 
 static const char *const exit_meaning[] = {"ok",
-                                           "the answer is no (compare: outputs differ)",
+                                           "the answer is no (compare: outputs differ; bench: from run to run)",
                                            "the command line is wrong",
                                            "the model is malformed",
                                            "the model is valid but not supported",

@@ -130,7 +130,7 @@ Array *runner_inputs(const Cli *cli, const Runner *r) {
   Map dims = map_new(cli->c);
   Options o = {.model = NULL};
   cli_shape_options(cli, &o);
-  if (r->symbolic && cli->verb == VERB_RUN) check_dim_names(cli, r, &o);
+  if (r->symbolic && cli->verb != VERB_COMPARE) check_dim_names(cli, r, &o);
   for (int i = 0; i < o.dims.n; i++) map_set(&dims, KEY(ctx_intern(cli->c, o.dims.v[i].name)), &o.dims.v[i].min);
   for (int i = 0; i < r->ninputs; i++) {
     const char *spec = spec_of(cli, r, i);

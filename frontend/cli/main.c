@@ -3,8 +3,8 @@
 #include "../compile.h"
 #include <stdlib.h>
 
-static int (*const verbs[VERB_COUNT])(Cli *) = {verb_compile, verb_run,  verb_compare, verb_inspect,
-                                                verb_ops,     verb_help, verb_version};
+static int (*const verbs[VERB_COUNT])(Cli *) = {verb_compile, verb_run, verb_compare, verb_bench, verb_profile,
+                                                verb_inspect, verb_ops, verb_help,    verb_version};
 
 typedef struct {
   int argc;

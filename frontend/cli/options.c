@@ -1,5 +1,6 @@
 /* options.c - reads the command line by the rows of options.def. */
 #include "cli.h"
+#include "../outfile.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -192,6 +193,20 @@ double cli_number(const Cli *cli, OptionId id, double dflt) {
   return v;
 }
 
+double cli_duration(const Cli *cli, OptionId id, double dflt) {
+  static const struct { const char *unit; double seconds; } units[] = {{"us", 1e-6}, {"ms", 1e-3}, {"s", 1}, {"min", 60}};
+  const char *text = cli_value(cli, id);
+  if (!text) return dflt;
+  char *end;
+  double v = strtod(text, &end), unit = 0;
+  for (int i = 0; i < COUNT(units); i++)
+    if (!strcmp(end, units[i].unit)) unit = units[i].seconds;
+  if (end == text || !unit || !(v >= 0) || !(v * unit <= 86400))
+    diag_fail(cli->c, E0202, NULL, NULL, "--%s: %s is not a time of up to a day: 500us, 200ms, 3s, 1min", option_info[id].name,
+              diag_quote(cli->c, text));
+  return v * unit;
+}
+
 int cli_choice(const Cli *cli, OptionId id, const char *const *words, int n) {
   const char *text = cli_value(cli, id);
   if (!text) return 0;
@@ -241,11 +256,27 @@ bool cli_is_model(const char *path) {
   return n > 5 && !strcmp(path + n - 5, ".onnx");
 }
 
-FILE *cli_out(const Cli *cli) {
-  const char *path = cli_value(cli, OPT_JSON);
-  FILE *out = path ? fopen(path, "w") : stdout;
+static FILE *open_to_write(const Cli *cli, const char *path) {
+  FILE *out = fopen(path, "w");
   if (!out) diag_fail(cli->c, E0502, NULL, NULL, "cannot write %s: %s", diag_quote(cli->c, path), strerror(errno));
   return out;
+}
+
+FILE *cli_out(const Cli *cli) {
+  const char *path = cli_value(cli, OPT_JSON);
+  return path ? open_to_write(cli, path) : stdout;
+}
+
+CliFile cli_file(const Cli *cli, OptionId id) {
+  if (!cli_has(cli, id)) return (CliFile){NULL, NULL};
+  OutFile *f = outfile_new(cli->c, cli_value(cli, id));
+  return (CliFile){f, open_to_write(cli, f->temporary)};
+}
+
+void cli_file_done(const Cli *cli, CliFile *f) {
+  if (!f->to) return;
+  cli_out_done(cli, f->to);
+  outfile_commit(cli->c, &f->file, 1);
 }
 
 void cli_out_done(const Cli *cli, FILE *out) {

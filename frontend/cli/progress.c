@@ -1,13 +1,6 @@
 #include "progress.h"
 #include "term.h"
 #include "../compile.h"
-#include <time.h>
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 Progress progress_new(const Cli *cli) {
   static const char *const modes[] = {"auto", "plain", "none"};
@@ -34,7 +27,7 @@ static void put_line(const Progress *p, double seconds) {
 static void finish_line(Progress *p) {
   if (!*p->stage || p->mode == PROGRESS_NONE) return;
   if (p->mode == PROGRESS_TERMINAL) fputs("\r\033[K", stderr);
-  put_line(p, now() - p->started);
+  put_line(p, clock_seconds() - p->started);
   fputc('\n', stderr);
 }
 
@@ -59,7 +52,7 @@ static void draw(Progress *p, double fraction, double t) {
 
 void progress_report(void *user, const char *stage, double fraction, const char *detail) {
   Progress *p = user;
-  double t = now();
+  double t = clock_seconds();
   if (!stage) {
     if (p->mode == PROGRESS_TERMINAL) fputs("\r\033[K", stderr);
     p->stage[0] = 0;

@@ -1,6 +1,7 @@
 #include "term.h"
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 bool term_is_terminal(FILE *to) { return isatty(fileno(to)) == 1; }
@@ -25,6 +26,12 @@ int term_width(FILE *to) {
   return ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
+double clock_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 const char *text_bytes(Ctx *c, int64_t bytes) {
   static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB"};
   if (bytes < 1024) return ctx_printf(c, "%lld B", (long long)bytes);
@@ -41,4 +48,13 @@ const char *text_count(Ctx *c, int64_t n) {
   if (n < 10000) return ctx_printf(c, "%lld", (long long)n);
   if (n < 1000000) return ctx_printf(c, "%.1f k", (double)n / 1e3);
   return n < 1000000000 ? ctx_printf(c, "%.1f M", (double)n / 1e6) : ctx_printf(c, "%.1f G", (double)n / 1e9);
+}
+
+const char *text_si(Ctx *c, double v, const char *unit) {
+  static const char *const prefix[] = {"", "k", "M", "G", "T", "P"};
+  int p = 0;
+  for (; v >= 999.5 && p < COUNT(prefix) - 1; p++) v /= 1000;
+  int decimals = v >= 99.95 || (p == 0 && v == (double)(int)v) ? 0 : v >= 9.995 ? 1 : 2;
+  const char *blank = *prefix[p] || *unit ? " " : "";
+  return ctx_printf(c, "%.*f%s%s%s", decimals, v, blank, prefix[p], unit);
 }

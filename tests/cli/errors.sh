@@ -124,4 +124,8 @@ sed -n '/^<!-- dlc help --markdown -->/,/^<!-- end -->/p' "$here/../../README.md
 "$dlc" help --markdown > help.txt
 cmp -s readme.txt help.txt || fail "README.md: the tables differ from: dlc help --markdown"
 
+# and its table of results is that of bench/
+results() { sed -n '/^<!-- bench\/results.md -->/,/^<!-- end of results -->/p' "$here/../../$1"; }
+[ -n "$(results README.md)" ] && [ "$(results README.md)" = "$(results bench/results.md)" ] || fail "README.md: another table than bench/results.md"
+
 if [ "$failures" = 0 ]; then echo "all as expected"; else exit 1; fi

@@ -2,7 +2,7 @@
 protobuf is a few lines, and malformed files want bytes that no library would write."""
 import struct, sys
 
-FLOAT, INT64, STRING = 1, 7, 8
+FLOAT, INT64, STRING, BOOL = 1, 7, 8, 9
 
 
 def varint(n):
@@ -78,6 +78,11 @@ files = {
     "chain.onnx": model([node("MatMul", ["x", "w"], ["a"], "product"), node("Relu", ["a"], ["b"], "relu"),
                          node("Add", ["b", "c"], ["y"], "sum")], [value("x", ["N", 4])], [value("y", ["N", 3])],
                         [tensor("w", [4, 3], [0.1 * (i - 5) for i in range(12)]), tensor("c", [3], [1, -1, 0.5])]),
+    "choice.onnx": model([node("If", ["c"], ["y"], "choice", [
+        attr_graph("then_branch", graph([node("MatMul", ["x", "w"], ["t"], "product")], [], [value("t", [2, 3])])),
+        attr_graph("else_branch", graph([node("Slice", ["x", "from", "to", "axis"], ["e"], "part")], [], [value("e", [2, 3])]))])],
+        [X, value("c", [1], BOOL)], [value("y", [2, 3])],
+        [tensor("w", [4, 3], [0.5] * 12), tensor("from", [1], [1], INT64), tensor("to", [1], [4], INT64), tensor("axis", [1], [1], INT64)]),
     "indices.onnx": model([node("Gather", ["t", "i"], ["y"], "pick")], [value("i", [3], INT64)], [value("y", [3])],
                           [tensor("t", [5], [1, 2, 3, 4, 5])]),
     "truncated.onnx": good[:-20],
