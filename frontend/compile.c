@@ -23,8 +23,6 @@ int dlc_guard(int (*body)(Ctx *, void *), bool (*failed)(Ctx *, void *), void *u
 }
 
 static void read_text(Module *m, const Source *s, OnnxInfo *info) {
-  const Options *o = m->opt;
-  if (o->dims.n || o->shapes.n) diag_fail(m->c, E0202, NULL, NULL, "--dim and --shape: the dimensions of a text stand in it");
   text_read(m, s);
   if (!info) return;
   *info = (OnnxInfo){.producer = "", .producer_version = "", .nodes = m->graph->nodes.n, .bytes = (int64_t)s->size};

@@ -72,8 +72,10 @@ typedef VEC(Expr *) Terms;
 
 static bool commutes(const Expr *e) { return e->n == 2 && strchr(expr_info[e->op].flags, 'C'); }
 
+static bool is_chain(const Expr *e) { return strchr(expr_info[e->op].flags, 'A') && !dtype_is_float((DType)e->dtype); }
+
 static void take_terms(Ctx *c, const Expr *e, Terms *to) {
-  bool chain = strchr(expr_info[e->op].flags, 'A') && !dtype_is_float((DType)e->dtype);
+  bool chain = is_chain(e);
   for (int i = 0; i < e->n; i++)
     if (chain && e->a[i]->op == e->op && to->n < 256) take_terms(c, e->a[i], to);
     else vec_push(c, to, e->a[i]);
@@ -139,8 +141,7 @@ Tensor *canon_tensor(Canon *k, Tensor *t) {
   return copy;
 }
 
-/* Copies the terms in the order of their hashes; the node made of them later puts them into the order of creation. */
-static void copy_terms(Canon *k, const Expr *e) {
+static Terms sorted_terms(Canon *k, const Expr *e) {
   Terms t = { 0 };
   take_terms(k->c, e, &t);
   for (int i = 1; i < t.n; i++)
@@ -148,15 +149,30 @@ static void copy_terms(Canon *k, const Expr *e) {
       Expr *swap = t.v[j];
       t.v[j] = t.v[j - 1], t.v[j - 1] = swap;
     }
-  for (int i = 0; i < t.n; i++) canon_expr(k, t.v[i]);
+  return t;
+}
+
+/* The terms are copied in the order of their hashes; the nodes made of them put them into the order of creation. A chain is
+ * built anew, so that nothing is left of how it was grouped. */
+static Expr *copy_commutative(Canon *k, Expr *e) {
+  Terms t = sorted_terms(k, e);
+  Expr *a[2];
+  for (int i = 0; i < t.n; i++) t.v[i] = canon_expr(k, t.v[i]);
+  if (is_chain(e)) {
+    a[0] = t.v[0];
+    for (int i = 1; i < t.n; i++) a[1] = t.v[i], a[0] = ex_make(k->c, e, a);
+    return a[0];
+  }
+  for (int i = 0; i < 2; i++) a[i] = canon_expr(k, e->a[i]);
+  return ex_make(k->c, e, a);
 }
 
 static Expr *copy_node(Canon *k, Expr *e) {
   Expr **a = NEW_ARRAY(k->c, Expr *, e->n + 1);
   if (e->op == EX_SYM) return canon_sym(k, e->u.sym)->self;
+  if (commutes(e)) return copy_commutative(k, e);
   if (e->op == EX_REDUCE)                                /* axes first: the body uses them */
     for (int i = 1; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
-  if (commutes(e)) copy_terms(k, e);
   for (int i = 0; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
   if (e->op == EX_FETCH) return ex_fetch(k->c, canon_tensor(k, e->u.tensor), a[0]);
   if (e->op == EX_LOAD) return ex_load(k->c, canon_tensor(k, e->u.tensor), a, e->n);

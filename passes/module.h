@@ -59,7 +59,7 @@ struct Module {
 
 void pipeline_run(Module *m);      /* pipeline.c: the rows of passes.def behind m->done in order, verified, timed, dumped */
 void pipeline_check(Module *m);    /* what the passes up to m->done ensure; run by pipeline_run, and on what was read */
-const char *pipeline_pass(const char *name);  /* the name as m->done has it; NULL: there is no such pass */
+const char *pipeline_pass(int i);  /* the names in order, as m->done has them; NULL at the end */
 
 /* The most lowered form there is: graph, stages or kernels and program; equal for equal modules. Constants too large for it are
  * blobs (ir/blob.h) of m->c from then on. */

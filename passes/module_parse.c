@@ -265,6 +265,14 @@ static void read_program(Reader *r) {
 
 /* ---- the text ---- */
 
+static const char *read_pass(Reader *r) {
+  Lexer at = r->r.lx;
+  const char *name = lex_name(&r->r.lx), *pass;
+  for (int i = 0; (pass = pipeline_pass(i)); i++)
+    if (!strcmp(pass, name)) return pass;
+  lex_fail(&at, "there is no pass '%s'", diag_quote(r->c, name));
+}
+
 static void read_module(Reader *r) {
   Module *m = r->m;
   SymList dims = {0};
@@ -277,9 +285,7 @@ static void read_module(Reader *r) {
   text_skip_dims(&r->r);
   r->syms = copy_map(&r->r.scope.syms);
   expect(r, "after");
-  Lexer at = r->r.lx;
-  m->done = pipeline_pass(lex_name(&r->r.lx));
-  if (!m->done) lex_fail(&at, "there is no such pass");
+  m->done = read_pass(r);
   expect(r, "{");
   read_tensors(r);
   if (is(r, "memory") || is(r, "kernel") || is(r, "program")) {

@@ -218,10 +218,7 @@ static int pass_number(const char *name) {
   return -1;
 }
 
-const char *pipeline_pass(const char *name) {
-  int i = pass_number(name);
-  return i < 0 ? NULL : passes[i].name;
-}
+const char *pipeline_pass(int i) { return i < COUNT(passes) ? passes[i].name : NULL; }
 
 void pipeline_check(Module *m) {
   int done = pass_number(m->done), stages = pass_number("stages"), lower = pass_number("lower");

@@ -46,7 +46,7 @@ int cli_choice(const Cli *cli, OptionId id, const char *const *words, int n);   
 /* NAME=VALUE of use i of id (counted over all uses), false at the end */
 bool cli_pair(const Cli *cli, OptionId id, int i, const char **name, const char **value);
 void cli_shape_options(const Cli *cli, Options *o);              /* --dim and --shape */
-bool cli_is_model(const char *path);                             /* .onnx, else a compiled library */
+bool cli_is_model(const char *path);                             /* else a compiled library: .so or ELF */
 
 /* ---- results: stdout, or the file that --json names ---- */
 FILE *cli_out(const Cli *cli);
