@@ -207,7 +207,7 @@ static Tensor *broadcast_partner(Fuzz *f, Tensor *t) {
   for (int i = 0; i < f->tensors.n && chance(f, 90); i++) {
     Tensor *u = f->tensors.v[f->tensors.n - 1 - i];
     bool fits = u != t && u->dtype == t->dtype && u->rank <= t->rank && f->made[f->tensors.n - 1 - i] >= 0;
-    for (int d = 1; fits && d <= u->rank; d++) fits = dim(u, -d) == 1 || dim(u, -d) == dim(t, -d);
+    for (int d = 1; fits && d <= u->rank; d++) fits = ex_equals_int(u->shape[u->rank - d], 1) || dim(u, -d) == dim(t, -d);
     if (fits && chance(f, 60)) return u;
   }
   for (int d = drop; d < t->rank; d++) dims[d - drop] = chance(f, 25) ? 1 : dim(t, d);
