@@ -249,8 +249,10 @@ static void add_memory(Printer *p) {
 
 static void add_program(Printer *p) {
   const Module *m = p->m;
+  Ctx *c = p->canon.c;
   add_memory(p);
-  for (int i = 0; i < m->kernels.n; i++) text_kernel(&p->s, kernel_canonical(p->canon.c, m->kernels.v[i]), 1);
+  /* Twice: what the first copy simplifies further than its original was leaves the order of that one behind. */
+  for (int i = 0; i < m->kernels.n; i++) text_kernel(&p->s, kernel_canonical(c, kernel_canonical(c, m->kernels.v[i])), 1);
   str_add(&p->s, "  program {\n");
   text_stmt(&p->s, canon_stmt(&p->canon, m->program), 2);
   str_add(&p->s, "  }\n");

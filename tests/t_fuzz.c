@@ -365,7 +365,7 @@ static void make_repeat(Fuzz *f) {
   int64_t v[MAX_RANK];
   bool tile = chance(f, 50);
   if (elements(t) > MAX_ELEMENTS / 4) return;
-  for (int d = 0; d < t->rank; d++) v[d] = tile ? between(f, 1, 2) : dim(t, d) == 1 ? between(f, 1, 4) : 1;
+  for (int d = 0; d < t->rank; d++) v[d] = tile ? between(f, 1, 2) : ex_equals_int(t->shape[d], 1) ? between(f, 1, 4) : 1;
   done(f, with(f, tile ? "Tile" : "Expand", t, integers(f, t->rank, v)));
 }
 
