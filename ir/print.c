@@ -109,12 +109,6 @@ void text_type(Str *s, const Tensor *t) {
   if (*layout) str_add(s, " layout \"%s\"", layout);
 }
 
-static void print_typed(Str *s, const Tensor *t) {
-  print_name(s, t->name);
-  if (t->dtype == DT_NONE && t->rank < 0 && !t->layout) return;
-  str_add(s, ": ");
-  text_type(s, t);
-}
 
 /* ---- dimensions: ", N=LO..HI%MULTIPLE", what is the default left out ---- */
 
@@ -134,14 +128,21 @@ void text_dims(Str *s, Sym *const *dims, int n) {
 
 /* ---- graphs ---- */
 
+/* Expressions are printed as their canonical copies have them. */
 typedef struct {
-  Ctx *c;
-  const Graph *g;
-  Map seen;                        /* constants that stand in g, already listed */
-  VEC(Tensor *) consts;
+  Str s;
+  Canon canon;
+  int depth;                       /* of the lines of the graph at hand */
 } GraphPrinter;
 
-static void print_graph(Str *s, Graph *g, int depth);
+static void print_graph(GraphPrinter *p, Graph *g);
+
+static void print_typed(GraphPrinter *p, Tensor *t) {
+  print_name(&p->s, t->name);
+  if (t->dtype == DT_NONE && t->rank < 0 && !t->layout) return;
+  str_add(&p->s, ": ");
+  text_type(&p->s, canon_tensor(&p->canon, t));
+}
 
 void text_indent(Str *s, int depth) { str_add(s, "%*s", 2 * depth, ""); }
 
@@ -178,7 +179,8 @@ static void print_list(Str *s, const Attr *a) {
   str_add(s, "]");
 }
 
-static void print_attr(Str *s, const Attr *a, int depth) {
+static void print_attr(GraphPrinter *p, const Attr *a) {
+  Str *s = &p->s;
   str_add(s, "%s=", a->name);
   switch (a->kind) {
   case ATTR_NONE: break;
@@ -190,32 +192,33 @@ static void print_attr(Str *s, const Attr *a, int depth) {
     text_type(s, a->tensor);
     text_data(s, a->tensor);
     break;
-  case ATTR_GRAPH: print_graph(s, a->graph, depth + 1); break;
+  case ATTR_GRAPH: print_graph(p, a->graph); break;
   }
 }
 
-static void print_attrs(Str *s, const Node *n, int depth) {
+static void print_attrs(GraphPrinter *p, const Node *n) {
   bool any = false;
   for (int i = 0; i < n->op->nattr; i++) {
     if (same_attr(&n->attrs[i], &n->op->attr[i].dflt)) continue;
-    str_add(s, any ? ", " : "<");
-    print_attr(s, &n->attrs[i], depth);
+    str_add(&p->s, any ? ", " : "<");
+    print_attr(p, &n->attrs[i]);
     any = true;
   }
-  if (any) str_add(s, ">");
+  if (any) str_add(&p->s, ">");
 }
 
-static void print_node(Str *s, const Node *n, int depth) {
-  text_indent(s, depth);
+static void print_node(GraphPrinter *p, const Node *n) {
+  Str *s = &p->s;
+  text_indent(s, p->depth);
   for (int i = 0; i < n->nout; i++) {
     if (i) str_add(s, ", ");
-    if (n->out[i]) print_typed(s, n->out[i]);
+    if (n->out[i]) print_typed(p, n->out[i]);
     else str_add(s, "_");
   }
   str_add(s, n->nout ? " = " : "= ");
   if (*n->op->domain) str_add(s, "%s.", n->op->domain);
   str_add(s, "%s", n->op->name);
-  print_attrs(s, n, depth);
+  print_attrs(p, n);
   str_add(s, "(");
   for (int i = 0; i < n->nin; i++) {
     if (i) str_add(s, ", ");
@@ -230,34 +233,36 @@ static void print_node(Str *s, const Node *n, int depth) {
   str_add(s, "\n");
 }
 
-/* Constants that stand in p->g and are used in g, which is p->g or inside it, in order of use. */
-static void note_const(GraphPrinter *p, Graph *g, Tensor *t) {
-  if (!t || !t->data || map_get(&p->seen, KEY(t))) return;
+/* Constants that stand in home and are used in a graph, which is home or inside it, in order of use. */
+typedef struct { const Graph *home; Map seen; VEC(Tensor *) list; } ConstList;
+
+static void note_const(ConstList *l, Graph *g, Tensor *t) {
+  if (!t || !t->data || map_get(&l->seen, KEY(t))) return;
   while (g && map_get(&g->names, KEY(t->name)) != t) g = g->parent;
-  if (g != p->g) return;
-  map_set(&p->seen, KEY(t), t);
-  vec_push(p->c, &p->consts, t);
+  if (g != l->home) return;
+  map_set(&l->seen, KEY(t), t);
+  vec_push(g->ctx, &l->list, t);
 }
 
-static void note_consts(GraphPrinter *p, Graph *g) {
+static void note_consts(ConstList *l, Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.v[i];
-    for (int j = 0; j < n->nin; j++) note_const(p, g, n->in[j]);
+    for (int j = 0; j < n->nin; j++) note_const(l, g, n->in[j]);
     for (int j = 0; j < n->op->nattr; j++)
-      if (n->attrs[j].kind == ATTR_GRAPH) note_consts(p, n->attrs[j].graph);
+      if (n->attrs[j].kind == ATTR_GRAPH) note_consts(l, n->attrs[j].graph);
   }
-  for (int i = 0; i < g->outputs.n; i++) note_const(p, g, g->outputs.v[i]);
+  for (int i = 0; i < g->outputs.n; i++) note_const(l, g, g->outputs.v[i]);
 }
 
-static void print_consts(Str *s, Graph *g, int depth) {
-  GraphPrinter p = { .c = g->ctx, .g = g, .seen = map_new(g->ctx) };
-  note_consts(&p, g);
-  for (int i = 0; i < p.consts.n; i++) {
-    text_indent(s, depth);
-    print_typed(s, p.consts.v[i]);
-    str_add(s, " = const ");
-    text_data(s, p.consts.v[i]);
-    str_add(s, "\n");
+static void print_consts(GraphPrinter *p, Graph *g) {
+  ConstList l = { .home = g, .seen = map_new(g->ctx) };
+  note_consts(&l, g);
+  for (int i = 0; i < l.list.n; i++) {
+    text_indent(&p->s, p->depth);
+    print_typed(p, l.list.v[i]);
+    str_add(&p->s, " = const ");
+    text_data(&p->s, l.list.v[i]);
+    str_add(&p->s, "\n");
   }
 }
 
@@ -286,50 +291,59 @@ static void note_dims(DimList *d, const Graph *g) {
 }
 
 /* The dimensions of the model, behind another ';' those of the data. */
-static void print_dims(Str *s, const Graph *g) {
+static void print_dims(GraphPrinter *p, const Graph *g) {
   DimList d = { .c = g->ctx, .seen = map_new(g->ctx) };
   for (int i = 0; i < g->dims.n; i++) note_dim(g->dims.v[i]->self, &d);
   note_dims(&d, g);
-  if (d.list.n) str_add(s, ";%s", g->dims.n ? " " : "");
-  text_dims(s, d.list.v, g->dims.n);
-  if (d.list.n > g->dims.n) str_add(s, "; ");
-  text_dims(s, d.list.v + g->dims.n, d.list.n - g->dims.n);
+  for (int i = 0; i < d.list.n; i++) d.list.v[i] = canon_sym(&p->canon, d.list.v[i]);
+  if (d.list.n) str_add(&p->s, ";%s", g->dims.n ? " " : "");
+  text_dims(&p->s, d.list.v, g->dims.n);
+  if (d.list.n > g->dims.n) str_add(&p->s, "; ");
+  text_dims(&p->s, d.list.v + g->dims.n, d.list.n - g->dims.n);
 }
 
-static void print_graph(Str *s, Graph *g, int depth) {
+static void print_assumed(GraphPrinter *p, const Graph *g) {
+  for (int i = 0; i < g->assumed.n; i++) {
+    text_indent(&p->s, p->depth);
+    str_add(&p->s, "assume ");
+    print_expr(&p->s, canon_expr(&p->canon, g->assumed.v[i]));
+    str_add(&p->s, ";\n");
+  }
+}
+
+static void print_graph(GraphPrinter *p, Graph *g) {
+  Str *s = &p->s;
+  int depth = p->depth;
   str_add(s, "graph ");
   lex_add_name(s, g->name);
   str_add(s, "(");
   for (int i = 0; i < g->inputs.n; i++) {
     if (i) str_add(s, ", ");
-    print_typed(s, g->inputs.v[i]);
+    print_typed(p, g->inputs.v[i]);
   }
-  if (!g->parent) print_dims(s, g);
+  if (!g->parent) print_dims(p, g);
   str_add(s, ") {\n");
-  for (int i = 0; i < g->assumed.n; i++) {
-    text_indent(s, depth + 1);
-    str_add(s, "assume ");
-    print_expr(s, g->assumed.v[i]);
-    str_add(s, ";\n");
-  }
-  print_consts(s, g, depth + 1);
-  for (int i = 0; i < g->nodes.n; i++) print_node(s, g->nodes.v[i], depth + 1);
-  text_indent(s, depth + 1);
+  p->depth += g->parent ? 2 : 1;
+  print_assumed(p, g);
+  print_consts(p, g);
+  for (int i = 0; i < g->nodes.n; i++) print_node(p, g->nodes.v[i]);
+  text_indent(s, p->depth);
   str_add(s, "return");
   for (int i = 0; i < g->outputs.n; i++) {
     str_add(s, i ? ", " : " ");
     print_name(s, g->outputs.v[i]->name);
   }
   str_add(s, "\n");
-  text_indent(s, depth);
+  text_indent(s, p->depth - 1);
   str_add(s, "}");
+  p->depth = depth;
 }
 
 const char *graph_text(Graph *g) {
-  Str s = str_new(g->ctx);
-  print_graph(&s, g, 0);
-  str_add(&s, "\n");
-  return s.s;
+  GraphPrinter p = { .s = str_new(g->ctx), .canon = canon_new(g->ctx, NULL) };
+  print_graph(&p, g);
+  str_add(&p.s, "\n");
+  return p.s.s;
 }
 
 /* ---- kernels and programs ---- */

@@ -190,11 +190,21 @@ Expr *canon_expr(Canon *k, Expr *e) {
 
 /* ---- statements ---- */
 
+/* What is known of a loop's variable follows from the loop. Counters of programs are dimensions to their kernels and stay as they are. */
+static Sym *copy_loop_sym(Canon *k, Sym *s, Expr *extent) {
+  Sym *copy = known_sym(k, s);
+  if (copy || s->kind == SYM_DIM) return canon_sym(k, s);
+  copy = sym_axis(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), extent);
+  copy->name = free_name(k, stem_of(k, s));
+  map_set(&k->syms, KEY(s), copy);
+  return copy;
+}
+
 Stmt *canon_stmt(Canon *k, const Stmt *s) {
   if (!s) return NULL;
   Stmt *copy = ctx_copy(k->c, s, sizeof *s);
   if (s->extent) copy->extent = canon_expr(k, s->extent);
-  if (s->sym) copy->sym = canon_sym(k, s->sym);
+  if (s->sym) copy->sym = copy_loop_sym(k, s->sym, copy->extent);
   if (s->tensor) copy->tensor = canon_tensor(k, s->tensor);
   if (s->index) copy->index = canon_expr(k, s->index);
   if (s->value) copy->value = canon_expr(k, s->value);
