@@ -262,7 +262,7 @@ static Ref gather(Emit *e, const Tensor *t, const Expr *index) {
 
 /* Once a cache line: the constants that the reduction reads next. */
 static void prefetch_ahead(Emit *e, const Tensor *t, Ref p, Val at) {
-  if (!e->kernel || !e->kernel->prefetch || !t->data || at.c * dtype_bytes(t->dtype) % 64) return;
+  if (!e->kernel || !e->kernel->prefetch || t->scope != SCOPE_CONST || at.c * dtype_bytes(t->dtype) % 64) return;
   Ref bytes = int_const(e, e->kernel->prefetch), ahead = LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, "");
   LLVMTypeRef over[] = {e->ptr};
   Ref args[] = {ahead, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, 3, false), LLVMConstInt(e->i32, 1, false)};

@@ -1,6 +1,7 @@
 /* compile.c - the library entry: one Ctx, the pipeline, and the one place where errors unwind to. */
 #include "compile.h"
 #include "output.h"
+#include "text.h"
 #include "../passes/passes.h"
 #include <time.h>
 
@@ -21,27 +22,49 @@ int dlc_guard(int (*body)(Ctx *, void *), bool (*failed)(Ctx *, void *), void *u
   return error ? error : status;
 }
 
-Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info) {
+static void read_text(Module *m, const Source *s, OnnxInfo *info) {
+  text_read(m, s);
+  if (!info) return;
+  *info = (OnnxInfo){.producer = "", .producer_version = "", .nodes = m->graph->nodes.n, .bytes = (int64_t)s->size};
+  source_sha256(s, info->sha256);
+}
+
+static void read_file(Module *m, OnnxInfo *info) {
+  const Options *o = m->opt;
   OnnxOptions onnx = {.dims = o->dims.v,
                       .ndims = o->dims.n,
                       .shapes = o->shapes.v,
                       .nshapes = o->shapes.n,
                       .hash = info != NULL,
                       .info = info};
-  ctx_diags(c)->file = o->model;
-  return onnx_import(c, o->model, &onnx);
+  ctx_diags(m->c)->file = o->model;
+  const Source *s = source_open(m->c, o->model, false);
+  if (text_is_ir(s)) read_text(m, s, info);
+  else m->graph = onnx_import_source(s, &onnx);
 }
 
 static Module *module_new(Ctx *c, const Options *o, OnnxInfo *info) {
   Module *m = NEW(c, Module);
-  *m =
-      (Module){.c = c, .opt = o, .target = target_find(c, o->cpu), .schedule = sched_rules_choose, .host_compute = host_compute, .notes = str_new(c)};
-  m->graph = compile_read(c, o, info);
+  *m = (Module){.c = c,
+                .opt = o,
+                .target = target_find(c, o->cpu),
+                .schedule = sched_rules_choose,
+                .host_compute = host_compute,
+                .notes = str_new(c)};
+  read_file(m, info);
   return m;
 }
 
+static Graph *graph_of(const Module *m) {
+  if (m->done) diag_fail(m->c, E0202, NULL, "dlc compile takes it", "a graph is wanted; this text stands behind %s", m->done);
+  return m->graph;
+}
+
+Graph *compile_read(Ctx *c, const Options *o) { return graph_of(module_new(c, o, NULL)); }
+
 Graph *compile_simplified(Ctx *c, const Options *o) {
   Module *m = module_new(c, o, NULL);
+  graph_of(m);
   pass_simplify(m);
   diag_check(c);
   return m->graph;
@@ -117,12 +140,17 @@ static int compile_body(Ctx *c, void *user) {
   ObjectList objects = {0};
   o->progress = on_progress;
   o->progress_user = j;
-  o->name = output_prefix(c, o);
+  if (o->output) o->name = output_prefix(c, o);
   on_progress(j, "read", 0, NULL);
-  Outputs out = o->stop_after ? (Outputs){.files = {0}} : output_open(c, o);
+  if (o->stop_after) o->emit = "tir";
+  else if (!strcmp(o->emit, "graph")) o->stop_after = "simplify";
+  Outputs out = o->output ? output_open(c, o) : (Outputs){.files = {0}};
   read_model(j, c, o);
   pipeline_run(j->m);
-  if (o->stop_after) return 0;
+  if (!o->output) {
+    fputs(module_text(j->m), stdout);
+    return 0;
+  }
   on_progress(j, "codegen", 0, NULL);
   if (output_wants(&out, "so")) {
     EntryInfo info = {o->name, output_info(j->m, r->sha256)};  /* kernels are counted before emission expands them */

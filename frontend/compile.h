@@ -27,14 +27,14 @@ typedef struct CompileReport {
   char inputs[2048], outputs[2048];/* "data f32[4,3,224,224], mask i64[N]" */
 } CompileReport;
 
-/* Compiles o->model. Returns the exit status; errors stand on stderr, and then no output file was touched. */
+/* Compiles o->model, an ONNX file or an IR text. Returns the exit status; errors stand on stderr, and then no output file was touched. */
 int dlc_compile(const Options *o, CompileReport *report);
 
 /* The suffix that --emit KIND (n bytes) gives its file: ".so"; NULL if there is no such kind. */
 const char *compile_suffix(const char *kind, size_t n);
 
-/* For other uses of a model: the graph as read (info may be NULL), and after simplify; errors unwind. */
-Graph *compile_read(Ctx *c, const Options *o, OnnxInfo *info);
+/* For other uses of a model: the graph as read, and after simplify; errors unwind. */
+Graph *compile_read(Ctx *c, const Options *o);
 Graph *compile_simplified(Ctx *c, const Options *o);
 
 /* Runs body in a fresh context, which is freed in the end. A user's error in body unwinds to here: `failed` (may be

@@ -5,6 +5,8 @@
 #include "../passes/passes.h"
 #include "elf.h"
 #include "records.h"
+#include "../ir/blob.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -148,25 +150,38 @@ const char *compile_suffix(const char *kind, size_t n) {
   return NULL;
 }
 
+static bool is_ir(const char *kind) { return !strcmp(kind, "graph") || !strcmp(kind, "tir"); }
+
+static OutFile *add_file(Ctx *c, Outputs *out, const char *path, const char *kind) {
+  for (int i = 0; i < out->files.n; i++)
+    if (!strcmp(out->files.v[i]->path, path))
+      diag_fail(c, E0202, NULL, NULL, "--output: two files of this compile would be %s", diag_quote(c, path));
+  OutFile *f = outfile_new(c, path);
+  vec_push(c, &out->files, f);
+  vec_push(c, &out->kinds, kind);
+  return f;
+}
+
 /* The first kind has the name of -o, the others its stem. */
 Outputs output_open(Ctx *c, const Options *o) {
   Outputs out = {.files = {0}};
+  bool ir = false;
   for (const char *p = o->emit; *p; p += strcspn(p, ","), p += *p == ',') {
     size_t n = strcspn(p, ",");
-    const char *suffix = compile_suffix(p, n);
+    const char *suffix = compile_suffix(p, n), *kind = ctx_intern_n(c, p, n);
     if (!suffix)
-      diag_fail(c, E0202, NULL, "so, ll, asm, graph, tir", "--emit: there is no kind %s",
-                diag_quote(c, ctx_printf(c, "%.*s", (int)n, p)));
+      diag_fail(c, E0202, NULL, "so, ll, asm, graph, tir", "--emit: there is no kind %s", diag_quote(c, kind));
     const char *path = out.files.n ? with_suffix(c, o->output, suffix) : o->output;
-    vec_push(c, &out.files, outfile_new(c, path));
-    vec_push(c, &out.kinds, ctx_intern_n(c, p, n));
-    if (strcmp(suffix, ".so") != 0) continue;
-    out.files.v[out.files.n - 1]->program = true;
-    vec_push(c, &out.files, outfile_new(c, with_suffix(c, path, ".h")));
-    vec_push(c, &out.kinds, "header");
+    ir |= is_ir(kind);
+    OutFile *f = add_file(c, &out, path, kind);
+    if (strcmp(kind, "so") != 0) continue;
+    f->program = true;
+    add_file(c, &out, with_suffix(c, path, ".h"), "header");
   }
+  if (ir) add_file(c, &out, with_suffix(c, o->output, ".data"), "data");
   return out;
 }
+
 static void fill_report(Module *m, CompileReport *r) {
   Graph *g = m->graph;
   r->nodes_after = g->nodes.n;
@@ -188,29 +203,39 @@ bool output_wants(const Outputs *out, const char *kind) {
   return false;
 }
 
-static const char *module_tir(Module *m) {
-  Str s = str_new(m->c);
-  for (int i = 0; i < m->kernels.n; i++) str_add(&s, "%s\n", kernel_text(m->c, m->kernels.v[i]));
-  str_add(&s, "%s\n", stmt_text(m->c, m->program));
-  return s.s;
-}
-
 static const char *text_of(Module *m, const char *kind, const char *sha256) {
   if (!strcmp(kind, "header")) return header_of(m, sha256);
-  if (!strcmp(kind, "graph")) return graph_text(m->graph);
-  if (!strcmp(kind, "tir")) return module_tir(m);
+  if (!strcmp(kind, "graph")) return m->graph_text;
+  if (!strcmp(kind, "tir")) return module_text(m);
   return emit_text(m, kind);
 }
 
-void output_write(Module *m, const Outputs *out, const ObjectList *objects, const char *sha256) {
-  for (int i = 0; i < out->files.n; i++) {
-    if (!strcmp(out->kinds.v[i], "so")) {
-      link_library(m, objects, out->files.v[i]->temporary);
-      continue;
-    }
-    const char *text = text_of(m, out->kinds.v[i], sha256);
-    outfile_write(m->c, out->files.v[i], text, strlen(text));
+/* The texts of IR name the data file if there is any need of it, else it is dropped. */
+static void write_data(Module *m, Outputs *out, const char **texts) {
+  int n = out->files.n - 1;
+  if (n < 0 || strcmp(out->kinds.v[n], "data") != 0) return;
+  const OutFile *data = out->files.v[n];
+  const char *slash = strrchr(data->path, '/');
+  if (!blob_count(m->c)) {
+    out->files.n--;
+    return;
   }
+  FILE *f = fopen(data->temporary, "w");
+  bool ok = f && blob_store(m->c, 0, f);
+  if (f && fclose(f)) ok = false;
+  if (!ok) diag_fail(m->c, E0502, NULL, NULL, "cannot write %s: %s", diag_quote(m->c, data->path), strerror(errno));
+  for (int i = 0; i < n; i++)
+    if (is_ir(out->kinds.v[i])) texts[i] = ctx_printf(m->c, "data \"%s\"\n%s", slash ? slash + 1 : data->path, texts[i]);
+}
+
+void output_write(Module *m, Outputs *out, const ObjectList *objects, const char *sha256) {
+  const char **texts = NEW_ARRAY(m->c, const char *, out->files.n + 1);
+  for (int i = 0; i < out->files.n; i++)
+    if (!strcmp(out->kinds.v[i], "so")) link_library(m, objects, out->files.v[i]->temporary);
+    else if (strcmp(out->kinds.v[i], "data") != 0) texts[i] = text_of(m, out->kinds.v[i], sha256);
+  write_data(m, out, texts);
+  for (int i = 0; i < out->files.n; i++)
+    if (texts[i]) outfile_write(m->c, out->files.v[i], texts[i], strlen(texts[i]));
 }
 
 void output_commit(Module *m, const Outputs *out, CompileReport *r) {

@@ -92,6 +92,7 @@ void diag_bug(Ctx *c, const char *fmt, ...) {
   }
   const char *text = ctx_vprintf(c, fmt, args);
   va_end(args);
+  if (c->diags.reading) diag_fail(c, E0309, NULL, NULL, "no pass leaves such a text: %s", text);
   vec_push(c, &c->diags.list, ((Diag){E0900, ctx_printf(c, "%s (please report): %s", s.s, text), NULL}));
   unwind(c);
 }

@@ -27,6 +27,7 @@ typedef struct {
   const char *file;                /* the model's name as the user wrote it; NULL before one is known */
   const char *pass;                /* the pass that runs, for bugs */
   const Node *node;                /* the node at hand, for bugs */
+  bool reading;                    /* IR text is being read: a broken invariant is the text's, E0309 */
   jmp_buf unwind;
   bool armed;                      /* unwind is set; otherwise diag_fail prints and exits */
 } Diags;

@@ -5,24 +5,18 @@
  * named at the end of the head, behind the types that use them, so heads are read twice: names first.
  */
 #include <math.h>
+#include <stdlib.h>
 
-#include "graph.h"
-#include "lex.h"
+#include "blob.h"
 #include "op.h"
-#include "stmt.h"
+#include "text.h"
 
-enum { NESTING_MAX = 100 };
+TextReader text_reader(Ctx *c, const char *text) {
+  return (TextReader){ .c = c, .lx = lex_new(c, text), .scope = scope_new(c) };
+}
 
-typedef struct {
-  Ctx *c;
-  Lexer lx;
-  Scope scope;
-  const Kernel *kernel;            /* the one being read */
-  int depth;
-} Reader;
-
-static void deeper(Reader *r) {
-  if (++r->depth > NESTING_MAX) lex_fail(&r->lx, "nested deeper than %d levels", NESTING_MAX);
+void text_deeper(TextReader *r) {
+  if (++r->depth > TEXT_DEPTH) lex_fail(&r->lx, "nested deeper than %d levels", TEXT_DEPTH);
 }
 
 /* ---- dimensions ---- */
@@ -39,7 +33,7 @@ static bool skip_to_dims(Lexer *lx) {
   return false;
 }
 
-static Sym *read_dim(Reader *r) {
+static Sym *read_dim(TextReader *r) {
   const char *name = lex_name(&r->lx);
   int64_t min = 1, max = DIM_MAX, multiple = 1;
   if (map_get(&r->scope.syms, KEY(name))) lex_fail(&r->lx, "dimension '%s' is named twice", diag_quote(r->c, name));
@@ -57,11 +51,7 @@ static Sym *read_dim(Reader *r) {
   return s;
 }
 
-typedef VEC(Sym *) SymList;
-
-/* The lists behind ';' of a head whose '(' was just read: lists[0] those of the model or kernel, lists[1] those that
- * data decides. */
-static void read_dims(Reader *r, SymList *lists, int n) {
+void text_read_dims(TextReader *r, SymList *lists, int n) {
   Lexer head = r->lx;
   if (skip_to_dims(&r->lx))
     for (int i = 0; i < n && lex_accept(&r->lx, ";"); i++)
@@ -72,7 +62,7 @@ static void read_dims(Reader *r, SymList *lists, int n) {
   r->lx = head;
 }
 
-static void skip_dims(Reader *r) {
+void text_skip_dims(TextReader *r) {
   if (lex_is(&r->lx, ";"))
     while (!lex_is(&r->lx, ")")) lex_next(&r->lx);
   lex_expect(&r->lx, ")");
@@ -81,7 +71,7 @@ static void skip_dims(Reader *r) {
 /* ---- types and constants ---- */
 
 /* T[d, ...] with ? for what is not known, and the layout behind it. */
-static void read_type(Reader *r, Tensor *t) {
+static void read_type(TextReader *r, Tensor *t) {
   Expr *shape[MAX_RANK];
   int rank = 0;
   t->dtype = lex_accept(&r->lx, "?") ? DT_NONE : lex_dtype(&r->lx);
@@ -102,7 +92,7 @@ static void read_type(Reader *r, Tensor *t) {
     if (t->layout->part[i].dim >= rank) lex_fail(&at, "a layout of more than %d dimensions", rank);
 }
 
-static double read_real(Reader *r, bool minus) {
+static double read_real(TextReader *r, bool minus) {
   double v = r->lx.f;
   if (lex_accept(&r->lx, "inf")) v = INFINITY;
   else if (lex_accept(&r->lx, "nan")) v = NAN;
@@ -114,7 +104,7 @@ static double read_real(Reader *r, bool minus) {
   return minus ? -v : v;
 }
 
-static void read_element(Reader *r, DType t, void *to) {
+static void read_element(TextReader *r, DType t, void *to) {
   bool minus = lex_accept(&r->lx, "-");
   if (dtype_is_float(t)) {
     dtype_store_f(t, to, read_real(r, minus));
@@ -128,7 +118,7 @@ static void read_element(Reader *r, DType t, void *to) {
   lex_next(&r->lx);
 }
 
-static int64_t count_elements(Reader *r, const Tensor *t) {
+static int64_t count_elements(TextReader *r, const Tensor *t) {
   int64_t dims[MAX_RANK], n = 1;
   if (t->dtype == DT_NONE || !tensor_dims(t, dims))
     lex_fail(&r->lx, "a constant needs a type with constant dimensions");
@@ -137,7 +127,23 @@ static int64_t count_elements(Reader *r, const Tensor *t) {
   return n;
 }
 
-static void read_data(Reader *r, Tensor *t) {
+const char *text_read_string(TextReader *r) {
+  if (r->lx.kind != TOK_STRING) lex_fail(&r->lx, "expected a string");
+  return lex_name(&r->lx);
+}
+
+static const void *read_blob(TextReader *r, int64_t n, size_t size) {
+  Lexer at = r->lx;
+  const char *text = text_read_string(r);
+  char *end;
+  uint64_t hash = strtoull(text, &end, 16), bytes;
+  if (*end || end != text + 16) lex_fail(&at, "expected the 16 digits of a hash");
+  const void *found = __builtin_mul_overflow((uint64_t)n, size, &bytes) ? NULL : blob_find(r->c, hash, bytes);
+  if (!found) lex_fail(&at, "the data of this constant of %lld elements is not in the text, nor in a data file beside it", (long long)n);
+  return found;
+}
+
+void text_read_data(TextReader *r, Tensor *t) {
   int64_t n = count_elements(r, t);
   size_t size = (size_t)dtype_bytes(t->dtype);
   t->data = NEW(r->c, ConstData);
@@ -150,8 +156,10 @@ static void read_data(Reader *r, Tensor *t) {
     *t->data = (ConstData){ .bytes = one, .splat = true };
     return;
   }
-  if (lex_is(&r->lx, "blob"))
-    lex_fail(&r->lx, "the data of a constant of %lld elements is not in the text", (long long)n);
+  if (lex_accept(&r->lx, "blob")) {
+    t->data->bytes = read_blob(r, n, size);
+    return;
+  }
   char *bytes = NULL;
   Lexer at = r->lx;
   int64_t room = 0, got = 0;
@@ -173,10 +181,10 @@ static void read_data(Reader *r, Tensor *t) {
 
 /* ---- graphs ---- */
 
-static Graph *read_graph(Reader *r, Graph *parent);
+static Graph *read_graph(TextReader *r, Graph *parent);
 
 /* %name, to be made in g. */
-static const char *read_new_name(Reader *r, Graph *g) {
+static const char *read_new_name(TextReader *r, Graph *g) {
   lex_expect(&r->lx, "%");
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
@@ -184,7 +192,7 @@ static const char *read_new_name(Reader *r, Graph *g) {
   return name;
 }
 
-static Tensor *read_use(Reader *r, Graph *g) {
+static Tensor *read_use(TextReader *r, Graph *g) {
   lex_expect(&r->lx, "%");
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
@@ -193,7 +201,7 @@ static Tensor *read_use(Reader *r, Graph *g) {
   return t;
 }
 
-static int64_t *read_ints(Reader *r, int *n) {
+static int64_t *read_ints(TextReader *r, int *n) {
   VEC(int64_t) list = { 0 };
   lex_expect(&r->lx, "[");
   while (!lex_is(&r->lx, "]")) {
@@ -205,7 +213,7 @@ static int64_t *read_ints(Reader *r, int *n) {
   return list.v;
 }
 
-static double *read_floats(Reader *r, int *n) {
+static double *read_floats(TextReader *r, int *n) {
   VEC(double) list = { 0 };
   lex_expect(&r->lx, "[");
   while (!lex_is(&r->lx, "]")) {
@@ -218,24 +226,19 @@ static double *read_floats(Reader *r, int *n) {
   return list.v;
 }
 
-static const char *read_string(Reader *r) {
-  if (r->lx.kind != TOK_STRING) lex_fail(&r->lx, "expected a string");
-  return lex_name(&r->lx);
-}
-
-static const char **read_strings(Reader *r, int *n) {
+static const char **read_strings(TextReader *r, int *n) {
   VEC(const char *) list = { 0 };
   lex_expect(&r->lx, "[");
   while (!lex_is(&r->lx, "]")) {
     if (list.n) lex_expect(&r->lx, ",");
-    vec_push(r->c, &list, read_string(r));
+    vec_push(r->c, &list, text_read_string(r));
   }
   lex_next(&r->lx);
   *n = list.n;
   return list.v;
 }
 
-static void read_value(Reader *r, Graph *g, Attr *a) {
+static void read_value(TextReader *r, Graph *g, Attr *a) {
   bool minus;
   switch (a->kind) {
   case ATTR_NONE: break;
@@ -244,21 +247,21 @@ static void read_value(Reader *r, Graph *g, Attr *a) {
     minus = lex_accept(&r->lx, "-");
     a->f = read_real(r, minus);
     break;
-  case ATTR_STRING: a->s = read_string(r); break;
+  case ATTR_STRING: a->s = text_read_string(r); break;
   case ATTR_INTS: a->ints = read_ints(r, &a->n); break;
   case ATTR_FLOATS: a->floats = read_floats(r, &a->n); break;
   case ATTR_STRINGS: a->strings = read_strings(r, &a->n); break;
   case ATTR_TENSOR:
     a->tensor = tensor_new(r->c, a->name, DT_NONE, -1, NULL);
     read_type(r, a->tensor);
-    read_data(r, a->tensor);
+    text_read_data(r, a->tensor);
     break;
   case ATTR_GRAPH: a->graph = read_graph(r, g); break;
   }
 }
 
 /* <name=value, ...> into attrs[], which hold the defaults. */
-static void read_attrs(Reader *r, Graph *g, const Op *op, Attr *attrs) {
+static void read_attrs(TextReader *r, Graph *g, const Op *op, Attr *attrs) {
   Lexer at = r->lx;
   if (lex_accept(&r->lx, "<")) {
     do {
@@ -278,7 +281,7 @@ static void read_attrs(Reader *r, Graph *g, const Op *op, Attr *attrs) {
       lex_fail(&at, "%s needs the attribute '%s'", op->name, op->attr[i].name);
 }
 
-static const Op *read_op(Reader *r) {
+static const Op *read_op(TextReader *r) {
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx), *dot = strrchr(name, '.');
   const char *domain = dot ? ctx_intern_n(r->c, name, (size_t)(dot - name)) : "";
@@ -289,7 +292,7 @@ static const Op *read_op(Reader *r) {
 
 typedef VEC(Tensor *) TensorVec;
 
-static void read_operands(Reader *r, Graph *g, const Op *op, TensorVec *in) {
+static void read_operands(TextReader *r, Graph *g, const Op *op, TensorVec *in) {
   Lexer at = r->lx;
   lex_expect(&r->lx, "(");
   while (!lex_is(&r->lx, ")")) {
@@ -307,7 +310,7 @@ static void read_operands(Reader *r, Graph *g, const Op *op, TensorVec *in) {
 typedef struct { const char *name; Tensor type; } Out;
 typedef VEC(Out *) OutVec;
 
-static void read_outs(Reader *r, Graph *g, OutVec *outs) {
+static void read_outs(TextReader *r, Graph *g, OutVec *outs) {
   while (!lex_is(&r->lx, "=")) {
     if (outs->n) lex_expect(&r->lx, ",");
     Out *o = NULL;
@@ -332,15 +335,15 @@ static void set_type(Tensor *t, const Tensor *type) {
   t->layout = type->layout;
 }
 
-static void read_const(Reader *r, Graph *g, const OutVec *outs) {
+static void read_const(TextReader *r, Graph *g, const OutVec *outs) {
   if (outs->n != 1 || !outs->v[0]) lex_fail(&r->lx, "a constant has one name");
   Tensor *t = graph_tensor(g, outs->v[0]->name);
   if (t->name != outs->v[0]->name) graph_rename(g, t, outs->v[0]->name);
   set_type(t, &outs->v[0]->type);
-  read_data(r, t);
+  text_read_data(r, t);
 }
 
-static void read_node(Reader *r, Graph *g) {
+static void read_node(TextReader *r, Graph *g) {
   OutVec outs = { 0 };
   TensorVec in = { 0 };
   read_outs(r, g, &outs);
@@ -360,7 +363,7 @@ static void read_node(Reader *r, Graph *g) {
   }
   read_attrs(r, g, op, attrs);
   read_operands(r, g, op, &in);
-  const char *name = lex_accept(&r->lx, "@") ? read_string(r) : "";
+  const char *name = lex_accept(&r->lx, "@") ? text_read_string(r) : "";
   Node *n = graph_node(g, op, name, in.v, in.n, outs.n);
   n->attrs = attrs;
   for (int i = 0; i < outs.n; i++) {
@@ -374,7 +377,7 @@ static void read_node(Reader *r, Graph *g) {
   }
 }
 
-static void read_inputs(Reader *r, Graph *g) {
+static void read_inputs(TextReader *r, Graph *g) {
   while (!lex_is(&r->lx, ";") && !lex_is(&r->lx, ")")) {
     if (g->inputs.n) lex_expect(&r->lx, ",");
     const char *name = read_new_name(r, g);
@@ -385,17 +388,21 @@ static void read_inputs(Reader *r, Graph *g) {
   }
 }
 
-static Graph *read_graph(Reader *r, Graph *parent) {
+static Graph *read_graph(TextReader *r, Graph *parent) {
   SymList dims[2] = { 0 };
-  deeper(r);
+  text_deeper(r);
   lex_expect(&r->lx, "graph");
   Graph *g = graph_new(r->c, parent, lex_is(&r->lx, "(") ? "" : lex_name(&r->lx));
   lex_expect(&r->lx, "(");
-  if (!parent) read_dims(r, dims, 2);
+  if (!parent) text_read_dims(r, dims, 2);
   for (int i = 0; i < dims[0].n; i++) vec_push(r->c, &g->dims, dims[0].v[i]);
   read_inputs(r, g);
-  skip_dims(r);
+  text_skip_dims(r);
   lex_expect(&r->lx, "{");
+  while (lex_accept(&r->lx, "assume")) {
+    vec_push(r->c, &g->assumed, parse_expr_as(&r->lx, &r->scope, DT_BOOL));
+    lex_expect(&r->lx, ";");
+  }
   while (!lex_is(&r->lx, "return")) {
     if (!lex_is(&r->lx, "%") && !lex_is(&r->lx, "_") && !lex_is(&r->lx, "=")) lex_expect(&r->lx, "return");
     read_node(r, g);
@@ -410,8 +417,10 @@ static Graph *read_graph(Reader *r, Graph *parent) {
   return g;
 }
 
+Graph *text_read_graph(TextReader *r) { return read_graph(r, NULL); }
+
 Graph *graph_parse(Ctx *c, const char *text) {
-  Reader r = { .c = c, .lx = lex_new(c, text), .scope = scope_new(c) };
+  TextReader r = text_reader(c, text);
   Graph *g = read_graph(&r, NULL);
   if (r.lx.kind != TOK_END) lex_fail(&r.lx, "more text than one graph");
   return g;
@@ -419,9 +428,7 @@ Graph *graph_parse(Ctx *c, const char *text) {
 
 /* ---- kernels ---- */
 
-static Stmt *read_block(Reader *r);
-
-static Stmt *read_for(Reader *r, LoopKind kind) {
+static Stmt *read_for(TextReader *r, LoopKind kind) {
   lex_next(&r->lx);
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
@@ -437,53 +444,59 @@ static Stmt *read_for(Reader *r, LoopKind kind) {
   if (kind == LOOP_UNROLL && !ex_is_int(extent, NULL)) lex_fail(&at, "an unrolled loop needs a constant extent");
   if (kind == LOOP_VECTOR && ex_is_int(extent, &fixed) && fixed > lanes)
     lex_fail(&at, "%lld steps in %lld lanes", (long long)fixed, (long long)lanes);
-  Sym *s = sym_axis(r->c, SYM_AXIS, name, extent), *outer = map_get(&r->scope.syms, KEY(name));
+  Sym *s = r->kernels ? sym_new(r->c, SYM_DIM, name, 0, INT64_MAX) : sym_axis(r->c, SYM_AXIS, name, extent);
+  Sym *outer = map_get(&r->scope.syms, KEY(name));
+  s->extent = extent;
   s->name = name;
   map_set(&r->scope.syms, KEY(name), s);
-  Stmt *st = st_for(r->c, kind, s, extent, read_block(r));
+  Stmt *st = st_for(r->c, kind, s, extent, text_read_block(r));
   st->lanes = (int)lanes;
   map_set(&r->scope.syms, KEY(name), outer);
   return st;
 }
 
-static Tensor *read_tensor(Reader *r) {
+Tensor *text_read_tensor(TextReader *r) {
   Tensor *t = tensor_new(r->c, lex_name(&r->lx), DT_NONE, -1, NULL);
+  text_read_type(r, t);
+  return t;
+}
+
+void text_read_type(TextReader *r, Tensor *t) {
   lex_expect(&r->lx, ":");
   Lexer at = r->lx;
   read_type(r, t);
   if (t->dtype == DT_NONE || t->rank < 0) lex_fail(&at, "'%s' needs a whole type", diag_quote(r->c, t->name));
-  return t;
 }
 
-static Stmt *read_alloc(Reader *r) {
+static Stmt *read_alloc(TextReader *r) {
   Lexer at = r->lx;
   bool reg = lex_accept(&r->lx, "reg");
   if (!reg) lex_expect(&r->lx, "scratch");
-  Tensor *t = read_tensor(r), *outer = map_get(&r->scope.tensors, KEY(t->name));
+  Tensor *t = text_read_tensor(r), *outer = map_get(&r->scope.tensors, KEY(t->name));
   t->scope = reg ? SCOPE_REG : SCOPE_SCRATCH;
   if (reg && !ex_is_int(layout_elements(r->c, t), NULL)) lex_fail(&at, "registers need a constant size");
   map_set(&r->scope.tensors, KEY(t->name), t);
-  Stmt *st = st_alloc(r->c, t, read_block(r));
+  Stmt *st = st_alloc(r->c, t, text_read_block(r));
   map_set(&r->scope.tensors, KEY(t->name), outer);
   return st;
 }
 
-static Stmt *read_if(Reader *r) {
+static Stmt *read_if(TextReader *r) {
   lex_expect(&r->lx, "(");
   Expr *cond = parse_expr_as(&r->lx, &r->scope, DT_BOOL);
   lex_expect(&r->lx, ")");
-  Stmt *then = read_block(r);
-  return st_if(r->c, cond, then, lex_accept(&r->lx, "else") ? read_block(r) : NULL);
+  Stmt *then = text_read_block(r);
+  return st_if(r->c, cond, then, lex_accept(&r->lx, "else") ? text_read_block(r) : NULL);
 }
 
-static int read_combiner(Reader *r) {
+static int read_combiner(TextReader *r) {
   if (lex_is(&r->lx, "=")) return -1;
   for (int i = 0; i < RED_COUNT; i++)
     if (lex_accept(&r->lx, combiner_name[i])) return i;
   lex_fail(&r->lx, "expected '=' or a combiner");
 }
 
-static Stmt *read_store(Reader *r) {
+static Stmt *read_store(TextReader *r) {
   const Kernel *k = r->kernel;
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
@@ -499,65 +512,124 @@ static Stmt *read_store(Reader *r) {
   return st_store(r->c, t, index, parse_expr_as(&r->lx, &r->scope, t->dtype), combiner);
 }
 
-static Stmt *read_stmt(Reader *r) {
+static Tensor *read_arg(TextReader *r, const Tensor *param) {
+  Lexer at = r->lx;
+  Tensor *t = map_get(&r->scope.tensors, KEY(lex_name(&r->lx)));
+  if (!t || t->dtype != param->dtype || t->rank != param->rank) lex_fail(&at, "'%s' wants a tensor like %s", param->name, tensor_type_text(r->c, param));
+  return t;
+}
+
+static Sym *read_arg_dim(TextReader *r) {
+  Lexer at = r->lx;
+  Sym *s = map_get(&r->scope.syms, KEY(lex_name(&r->lx)));
+  if (!s) lex_fail(&at, "there is no such dimension");
+  return s;
+}
+
+static Stmt *read_call(TextReader *r) {
+  Lexer at = r->lx;
+  Kernel *k = map_get(r->kernels, KEY(lex_name(&r->lx)));
+  if (!k) lex_fail(&at, "there is no such kernel");
+  Tensor **args = NEW_ARRAY(r->c, Tensor *, k->nparams + 1);
+  Sym **dims = NEW_ARRAY(r->c, Sym *, k->dims.n + 1);
+  lex_expect(&r->lx, "(");
+  for (int i = 0; i < k->nparams; i++) {
+    if (i) lex_expect(&r->lx, ",");
+    args[i] = read_arg(r, k->params[i]);
+  }
+  for (int i = 0; i < k->dims.n; i++) {
+    lex_expect(&r->lx, i ? "," : ";");
+    dims[i] = read_arg_dim(r);
+  }
+  lex_expect(&r->lx, ")");
+  Stmt *st = st_call(r->c, k, args, k->nparams);
+  st->dims = dims;
+  st->source = lex_accept(&r->lx, "@") ? text_read_string(r) : NULL;
+  return st;
+}
+
+/* Programs call kernels, kernels store. */
+static Stmt *read_stmt(TextReader *r) {
+  if (lex_accept(&r->lx, "if")) return read_if(r);
+  if (r->kernels && lex_is(&r->lx, "for")) return read_for(r, LOOP_SERIAL);
+  if (r->kernels) {
+    lex_expect(&r->lx, "call");
+    return read_call(r);
+  }
   for (int kind = 0; kind <= LOOP_THREAD; kind++)
     if (lex_is(&r->lx, loop_kind_name[kind])) return read_for(r, (LoopKind)kind);
   if (lex_accept(&r->lx, "alloc")) return read_alloc(r);
-  if (lex_accept(&r->lx, "if")) return read_if(r);
   if (lex_accept(&r->lx, "barrier")) return st_barrier(r->c);
   return read_store(r);
 }
 
-static Stmt *read_block(Reader *r) {
+Stmt *text_read_block(TextReader *r) {
   VEC(Stmt *) list = { 0 };
-  deeper(r);
+  text_deeper(r);
   lex_expect(&r->lx, "{");
   while (!lex_accept(&r->lx, "}")) vec_push(r->c, &list, read_stmt(r));
   r->depth--;
   return st_seq(r->c, list.v, list.n);
 }
 
-static bool read_out_mark(Reader *r) {
+bool text_mark(TextReader *r, const char *word) {
   Lexer ahead = r->lx;
-  if (!lex_accept(&ahead, "out") || lex_is(&ahead, ":")) return false;       /* a tensor may be called out */
+  if (!lex_accept(&ahead, word) || lex_is(&ahead, ":")) return false;
   r->lx = ahead;
   return true;
 }
 
-static void read_params(Reader *r, Kernel *k) {
+static void read_params(TextReader *r, Kernel *k) {
   VEC(Tensor *) params = { 0 };
-  VEC(bool) writes = { 0 };
+  VEC(bool) writes = { 0 }, shares = { 0 };
+  bool shared = false;
   while (!lex_is(&r->lx, ";") && !lex_is(&r->lx, ")")) {
     if (params.n) lex_expect(&r->lx, ",");
-    vec_push(r->c, &writes, read_out_mark(r));
+    bool weights = text_mark(r, "const");
+    vec_push(r->c, &writes, text_mark(r, "out"));
+    vec_push(r->c, &shares, text_mark(r, "shared"));
+    shared |= shares.v[params.n];
     Lexer at = r->lx;
-    Tensor *t = read_tensor(r);
+    Tensor *t = text_read_tensor(r);
     if (map_get(&r->scope.tensors, KEY(t->name)))
       lex_fail(&at, "two parameters are called '%s'", diag_quote(r->c, t->name));
+    if (weights) t->scope = SCOPE_CONST;
     map_set(&r->scope.tensors, KEY(t->name), t);
     vec_push(r->c, &params, t);
   }
   k->params = params.v;
   k->writes = writes.v;
+  k->shares = shared ? shares.v : NULL;
   k->nparams = params.n;
 }
 
-Kernel *kernel_parse(Ctx *c, const char *text) {
-  Reader r = { .c = c, .lx = lex_new(c, text), .scope = scope_new(c) };
-  Kernel *k = NEW(c, Kernel);
+Kernel *text_read_kernel(TextReader *outer) {
+  TextReader *r = &(TextReader){ .c = outer->c, .lx = outer->lx, .scope = scope_new(outer->c) };
+  Kernel *k = NEW(r->c, Kernel);
   SymList dims = { 0 };
-  r.kernel = k;
-  lex_expect(&r.lx, "kernel");
-  k->name = lex_name(&r.lx);
-  lex_expect(&r.lx, "(");
-  read_dims(&r, &dims, 1);
-  for (int i = 0; i < dims.n; i++) vec_push(c, &k->dims, dims.v[i]);
-  read_params(&r, k);
-  skip_dims(&r);
-  if (lex_accept(&r.lx, "scratch")) k->scratch_bytes = lex_int(&r.lx);
-  if (lex_accept(&r.lx, "why")) k->why = read_string(&r);
-  if (lex_accept(&r.lx, "@")) k->source = read_string(&r);
-  k->body = read_block(&r);
+  int64_t prefetch = 0;
+  r->kernel = k;
+  lex_expect(&r->lx, "kernel");
+  k->name = lex_name(&r->lx);
+  lex_expect(&r->lx, "(");
+  text_read_dims(r, &dims, 1);
+  for (int i = 0; i < dims.n; i++) vec_push(r->c, &k->dims, dims.v[i]);
+  read_params(r, k);
+  text_skip_dims(r);
+  if (lex_accept(&r->lx, "scratch")) k->scratch_bytes = lex_int(&r->lx);
+  if (lex_accept(&r->lx, "prefetch")) prefetch = lex_int(&r->lx);
+  if (k->scratch_bytes < 0 || prefetch < 0 || prefetch > INT32_MAX) lex_fail(&r->lx, "no such number of bytes");
+  k->prefetch = (int)prefetch;
+  if (lex_accept(&r->lx, "why")) k->why = text_read_string(r);
+  if (lex_accept(&r->lx, "@")) k->source = text_read_string(r);
+  k->body = text_read_block(r);
+  outer->lx = r->lx;
+  return k;
+}
+
+Kernel *kernel_parse(Ctx *c, const char *text) {
+  TextReader r = text_reader(c, text);
+  Kernel *k = text_read_kernel(&r);
   if (r.lx.kind != TOK_END) lex_fail(&r.lx, "more text than one kernel");
   return k;
 }

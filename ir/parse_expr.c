@@ -89,7 +89,7 @@ static Value compute(Parser *p, ExprOp op, const Value *v, int n) {
 static void check_type(Parser *p, ExprOp op, const Expr *a) {
   DType t = (DType)a->dtype;
   bool logic = op == EX_AND || op == EX_OR || op == EX_XOR || op == EX_NOT;
-  bool compare = op == EX_EQ || op == EX_NE || op == EX_LT || op == EX_LE;
+  bool compare = op == EX_EQ || op == EX_NE || op == EX_LT || op == EX_LE || op == EX_MIN || op == EX_MAX;
   bool ok = true;
   if (t == DT_BOOL) ok = logic || compare;
   else if (logic || op == EX_SHL || op == EX_SHR) ok = dtype_is_int(t);
@@ -191,8 +191,8 @@ static Value parse_reduce(Parser *p, Combiner how) {
   for (Sym *s; at_axis(p->lx) && (s = parse_axis(p));) vec_push(p->c, &axes, s);
   Expr *body = settled(p, parse_block(p));
   lex_expect(p->lx, ")");
-  bool logical = how == RED_AND || how == RED_OR;
-  if (logical ? dtype_is_float((DType)body->dtype) : body->dtype == DT_BOOL)
+  bool logical = how == RED_AND || how == RED_OR, sums = how == RED_SUM || how == RED_PROD;
+  if (logical ? dtype_is_float((DType)body->dtype) : sums && body->dtype == DT_BOOL)
     lex_fail(p->lx, "%s of %s", combiner_name[how], type_text(body));
   return typed(ex_reduce(p->c, how, body, axes.v, axes.n));
 }

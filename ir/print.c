@@ -5,8 +5,9 @@
  *            %y: f32[N,64,112,112] layout "..." = Conv<strides=[2,2]>(%x, %w, _) @"name of the node"
  *            return %y
  *          }
- * Constants stand in order of use, as {1,2,3}, splat(0.5) or by hash. Only attributes that differ from their row's
- * default are printed; one that is a graph is printed as such. Behind a second ';' stand dimensions that data decides.
+ * Constants stand in order of use, as {1,2,3}, splat(0.5) or by hash (blob.h). Only attributes that differ from their
+ * row's default are printed; one that is a graph is printed as such. Behind a second ';' stand dimensions that data
+ * decides. `assume N < 8;` in front of the constants: the graph was simplified for that.
  *
  * Kernel:  kernel NAME(x: f32[N,64], out y: f32[N,64]; N) scratch 4096 {
  *            parallel i < N {
@@ -15,15 +16,15 @@
  *              }
  *            }
  *          }
- * One statement a line, made from the kernel's canonical copy (stmt_canon.c).
+ * One statement a line, made from the kernel's canonical copy (stmt_canon.c). Marks in front of parameters: const (weights),
+ * out (written), shared (of one memory with another one). In a program, call NAME(x, y; N) @"name of the node".
  */
 #include <math.h>
 #include <stdlib.h>
 
-#include "graph.h"
-#include "lex.h"
+#include "blob.h"
 #include "op.h"
-#include "stmt.h"
+#include "text.h"
 
 /* ---- names and numbers ---- */
 
@@ -71,21 +72,21 @@ static void print_element(Str *s, const Tensor *t, int64_t i) {
 
 /* ---- constants ---- */
 
-static uint64_t const_hash(const char *bytes, size_t n) {
-  uint64_t h = 0xcbf29ce484222325u ^ n, word;
-  for (; n; bytes += MIN(n, sizeof word), n -= MIN(n, sizeof word)) {
-    word = 0;
-    memcpy(&word, bytes, MIN(n, sizeof word));
-    h = (h ^ word) * 0x9e3779b97f4a7c15u;
-    h ^= h >> 32;
-  }
-  return h;
+/* Bytes that were to be made when they are stored are made now: the text needs their hash. */
+static const void *data_bytes(Ctx *c, ConstData *d, size_t n) {
+  if (!d->maker) return d->bytes;
+  void *all = ctx_alloc(c, n);
+  for (int64_t i = 0; i < d->maker->n; i++) d->maker->make(d->maker, i, all);
+  d->bytes = all;
+  d->maker = NULL;
+  return all;
 }
 
-static void print_data(Str *s, const Tensor *t) {
+void text_data(Str *s, const Tensor *t) {
   int64_t dims[MAX_RANK], n = 1;
   tensor_dims(t, dims);
   for (int i = 0; i < t->rank; i++) n *= dims[i];
+  const void *bytes = data_bytes(s->ctx, t->data, (size_t)(n * dtype_bytes(t->dtype)));
   if (t->data->splat && n) {
     str_add(s, "splat(");
     print_element(s, t, 0);
@@ -98,22 +99,16 @@ static void print_data(Str *s, const Tensor *t) {
     }
     str_add(s, "}");
   } else {
-    str_add(s, "blob \"%016llx\"", (unsigned long long)const_hash(t->data->bytes, (size_t)(n * dtype_bytes(t->dtype))));
+    str_add(s, "blob \"%016llx\"", (unsigned long long)blob_note(s->ctx, bytes, (size_t)(n * dtype_bytes(t->dtype))));
   }
 }
 
-static void print_type(Str *s, const Tensor *t) {
+void text_type(Str *s, const Tensor *t) {
   str_add(s, "%s", tensor_type_text(s->ctx, t));
   const char *layout = layout_text(s->ctx, t->layout);
   if (*layout) str_add(s, " layout \"%s\"", layout);
 }
 
-static void print_typed(Str *s, const Tensor *t) {
-  print_name(s, t->name);
-  if (t->dtype == DT_NONE && t->rank < 0 && !t->layout) return;
-  str_add(s, ": ");
-  print_type(s, t);
-}
 
 /* ---- dimensions: ", N=LO..HI%MULTIPLE", what is the default left out ---- */
 
@@ -124,18 +119,32 @@ static void print_dim(Str *s, const Sym *d) {
   if (d->multiple > 1) str_add(s, "%%%lld", (long long)d->multiple);
 }
 
+void text_dims(Str *s, Sym *const *dims, int n) {
+  for (int i = 0; i < n; i++) {
+    if (i) str_add(s, ", ");
+    print_dim(s, dims[i]);
+  }
+}
+
 /* ---- graphs ---- */
 
+/* Expressions are printed as their canonical copies have them. */
 typedef struct {
-  Ctx *c;
-  const Graph *g;
-  Map seen;                        /* constants that stand in g, already listed */
-  VEC(Tensor *) consts;
+  Str s;
+  Canon canon;
+  int depth;                       /* of the lines of the graph at hand */
 } GraphPrinter;
 
-static void print_graph(Str *s, Graph *g, int depth);
+static void print_graph(GraphPrinter *p, Graph *g);
 
-static void indent(Str *s, int depth) { str_add(s, "%*s", 2 * depth, ""); }
+static void print_typed(GraphPrinter *p, Tensor *t) {
+  print_name(&p->s, t->name);
+  if (t->dtype == DT_NONE && t->rank < 0 && !t->layout) return;
+  str_add(&p->s, ": ");
+  text_type(&p->s, canon_tensor(&p->canon, t));
+}
+
+void text_indent(Str *s, int depth) { str_add(s, "%*s", 2 * depth, ""); }
 
 static bool same_list(const Attr *a, const Attr *b) {
   for (int i = 0; i < a->n; i++) {
@@ -170,7 +179,8 @@ static void print_list(Str *s, const Attr *a) {
   str_add(s, "]");
 }
 
-static void print_attr(Str *s, const Attr *a, int depth) {
+static void print_attr(GraphPrinter *p, const Attr *a) {
+  Str *s = &p->s;
   str_add(s, "%s=", a->name);
   switch (a->kind) {
   case ATTR_NONE: break;
@@ -179,35 +189,36 @@ static void print_attr(Str *s, const Attr *a, int depth) {
   case ATTR_STRING: lex_add_string(s, a->s); break;
   case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: print_list(s, a); break;
   case ATTR_TENSOR:
-    print_type(s, a->tensor);
-    print_data(s, a->tensor);
+    text_type(s, a->tensor);
+    text_data(s, a->tensor);
     break;
-  case ATTR_GRAPH: print_graph(s, a->graph, depth + 1); break;
+  case ATTR_GRAPH: print_graph(p, a->graph); break;
   }
 }
 
-static void print_attrs(Str *s, const Node *n, int depth) {
+static void print_attrs(GraphPrinter *p, const Node *n) {
   bool any = false;
   for (int i = 0; i < n->op->nattr; i++) {
     if (same_attr(&n->attrs[i], &n->op->attr[i].dflt)) continue;
-    str_add(s, any ? ", " : "<");
-    print_attr(s, &n->attrs[i], depth);
+    str_add(&p->s, any ? ", " : "<");
+    print_attr(p, &n->attrs[i]);
     any = true;
   }
-  if (any) str_add(s, ">");
+  if (any) str_add(&p->s, ">");
 }
 
-static void print_node(Str *s, const Node *n, int depth) {
-  indent(s, depth);
+static void print_node(GraphPrinter *p, const Node *n) {
+  Str *s = &p->s;
+  text_indent(s, p->depth);
   for (int i = 0; i < n->nout; i++) {
     if (i) str_add(s, ", ");
-    if (n->out[i]) print_typed(s, n->out[i]);
+    if (n->out[i]) print_typed(p, n->out[i]);
     else str_add(s, "_");
   }
   str_add(s, n->nout ? " = " : "= ");
   if (*n->op->domain) str_add(s, "%s.", n->op->domain);
   str_add(s, "%s", n->op->name);
-  print_attrs(s, n, depth);
+  print_attrs(p, n);
   str_add(s, "(");
   for (int i = 0; i < n->nin; i++) {
     if (i) str_add(s, ", ");
@@ -222,39 +233,41 @@ static void print_node(Str *s, const Node *n, int depth) {
   str_add(s, "\n");
 }
 
-/* Constants that stand in p->g and are used in g, which is p->g or inside it, in order of use. */
-static void note_const(GraphPrinter *p, Graph *g, Tensor *t) {
-  if (!t || !t->data || map_get(&p->seen, KEY(t))) return;
+/* Constants that stand in home and are used in a graph, which is home or inside it, in order of use. */
+typedef struct { const Graph *home; Map seen; VEC(Tensor *) list; } ConstList;
+
+static void note_const(ConstList *l, Graph *g, Tensor *t) {
+  if (!t || !t->data || map_get(&l->seen, KEY(t))) return;
   while (g && map_get(&g->names, KEY(t->name)) != t) g = g->parent;
-  if (g != p->g) return;
-  map_set(&p->seen, KEY(t), t);
-  vec_push(p->c, &p->consts, t);
+  if (g != l->home) return;
+  map_set(&l->seen, KEY(t), t);
+  vec_push(g->ctx, &l->list, t);
 }
 
-static void note_consts(GraphPrinter *p, Graph *g) {
+static void note_consts(ConstList *l, Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.v[i];
-    for (int j = 0; j < n->nin; j++) note_const(p, g, n->in[j]);
+    for (int j = 0; j < n->nin; j++) note_const(l, g, n->in[j]);
     for (int j = 0; j < n->op->nattr; j++)
-      if (n->attrs[j].kind == ATTR_GRAPH) note_consts(p, n->attrs[j].graph);
+      if (n->attrs[j].kind == ATTR_GRAPH) note_consts(l, n->attrs[j].graph);
   }
-  for (int i = 0; i < g->outputs.n; i++) note_const(p, g, g->outputs.v[i]);
+  for (int i = 0; i < g->outputs.n; i++) note_const(l, g, g->outputs.v[i]);
 }
 
-static void print_consts(Str *s, Graph *g, int depth) {
-  GraphPrinter p = { .c = g->ctx, .g = g, .seen = map_new(g->ctx) };
-  note_consts(&p, g);
-  for (int i = 0; i < p.consts.n; i++) {
-    indent(s, depth);
-    print_typed(s, p.consts.v[i]);
-    str_add(s, " = const ");
-    print_data(s, p.consts.v[i]);
-    str_add(s, "\n");
+static void print_consts(GraphPrinter *p, Graph *g) {
+  ConstList l = { .home = g, .seen = map_new(g->ctx) };
+  note_consts(&l, g);
+  for (int i = 0; i < l.list.n; i++) {
+    text_indent(&p->s, p->depth);
+    print_typed(p, l.list.v[i]);
+    str_add(&p->s, " = const ");
+    text_data(&p->s, l.list.v[i]);
+    str_add(&p->s, "\n");
   }
 }
 
 /* The symbols that shapes name but the model does not: dimensions that data decides. */
-typedef struct { Ctx *c; Map seen; VEC(const Sym *) list; } DimList;
+typedef struct { Ctx *c; Map seen; VEC(Sym *) list; } DimList;
 
 static void note_dim(const Expr *e, void *user) {
   DimList *d = user;
@@ -277,48 +290,63 @@ static void note_dims(DimList *d, const Graph *g) {
   }
 }
 
-static void print_dims(Str *s, const Graph *g) {
+/* The dimensions of the model, behind another ';' those of the data. */
+static void print_dims(GraphPrinter *p, const Graph *g) {
   DimList d = { .c = g->ctx, .seen = map_new(g->ctx) };
   for (int i = 0; i < g->dims.n; i++) note_dim(g->dims.v[i]->self, &d);
   note_dims(&d, g);
-  if (d.list.n) str_add(s, ";");
-  for (int i = 0; i < d.list.n; i++) {
-    str_add(s, i == g->dims.n ? "; " : i ? ", " : " ");
-    print_dim(s, d.list.v[i]);
+  for (int i = 0; i < d.list.n; i++) d.list.v[i] = canon_sym(&p->canon, d.list.v[i]);
+  if (d.list.n) str_add(&p->s, ";%s", g->dims.n ? " " : "");
+  text_dims(&p->s, d.list.v, g->dims.n);
+  if (d.list.n > g->dims.n) str_add(&p->s, "; ");
+  text_dims(&p->s, d.list.v + g->dims.n, d.list.n - g->dims.n);
+}
+
+static void print_assumed(GraphPrinter *p, const Graph *g) {
+  for (int i = 0; i < g->assumed.n; i++) {
+    text_indent(&p->s, p->depth);
+    str_add(&p->s, "assume ");
+    print_expr(&p->s, canon_expr(&p->canon, g->assumed.v[i]));
+    str_add(&p->s, ";\n");
   }
 }
 
-static void print_graph(Str *s, Graph *g, int depth) {
+static void print_graph(GraphPrinter *p, Graph *g) {
+  Str *s = &p->s;
+  int depth = p->depth;
   str_add(s, "graph ");
   lex_add_name(s, g->name);
   str_add(s, "(");
   for (int i = 0; i < g->inputs.n; i++) {
     if (i) str_add(s, ", ");
-    print_typed(s, g->inputs.v[i]);
+    print_typed(p, g->inputs.v[i]);
   }
-  if (!g->parent) print_dims(s, g);
+  if (!g->parent) print_dims(p, g);
   str_add(s, ") {\n");
-  print_consts(s, g, depth + 1);
-  for (int i = 0; i < g->nodes.n; i++) print_node(s, g->nodes.v[i], depth + 1);
-  indent(s, depth + 1);
+  p->depth += g->parent ? 2 : 1;
+  print_assumed(p, g);
+  print_consts(p, g);
+  for (int i = 0; i < g->nodes.n; i++) print_node(p, g->nodes.v[i]);
+  text_indent(s, p->depth);
   str_add(s, "return");
   for (int i = 0; i < g->outputs.n; i++) {
     str_add(s, i ? ", " : " ");
     print_name(s, g->outputs.v[i]->name);
   }
   str_add(s, "\n");
-  indent(s, depth);
+  text_indent(s, p->depth - 1);
   str_add(s, "}");
+  p->depth = depth;
 }
 
 const char *graph_text(Graph *g) {
-  Str s = str_new(g->ctx);
-  print_graph(&s, g, 0);
-  str_add(&s, "\n");
-  return s.s;
+  GraphPrinter p = { .s = str_new(g->ctx), .canon = canon_new(g->ctx, NULL) };
+  print_graph(&p, g);
+  str_add(&p.s, "\n");
+  return p.s.s;
 }
 
-/* ---- kernels ---- */
+/* ---- kernels and programs ---- */
 
 /* Words that begin statements: a tensor of such a name is quoted where it begins one. */
 static bool stmt_keyword(const char *name) {
@@ -330,12 +358,10 @@ static bool stmt_keyword(const char *name) {
   return false;
 }
 
-static void print_stmt(Str *s, const Stmt *st, int depth);
-
 static void print_body(Str *s, const Stmt *body, int depth) {
   str_add(s, " {\n");
-  print_stmt(s, body, depth + 1);
-  indent(s, depth);
+  text_stmt(s, body, depth + 1);
+  text_indent(s, depth);
   str_add(s, "}");
 }
 
@@ -351,7 +377,7 @@ static void print_for(Str *s, const Stmt *st, int depth) {
 static void print_param(Str *s, const Tensor *t) {
   lex_add_name(s, t->name);
   str_add(s, ": ");
-  print_type(s, t);
+  text_type(s, t);
 }
 
 static void print_store(Str *s, const Stmt *st) {
@@ -374,22 +400,31 @@ static void print_if(Str *s, const Stmt *st, int depth) {
 }
 
 static void print_call(Str *s, const Stmt *st) {
+  const Kernel *k = st->kernel;
   str_add(s, "call ");
-  lex_add_name(s, st->kernel->name);
+  lex_add_name(s, k->name);
   str_add(s, "(");
-  for (int i = 0; i < st->kernel->nparams; i++) {
+  for (int i = 0; i < k->nparams; i++) {
     if (i) str_add(s, ", ");
     lex_add_name(s, st->args[i]->name);
   }
+  for (int i = 0; i < k->dims.n; i++) {
+    str_add(s, i ? ", " : "; ");
+    lex_add_name(s, st->dims[i]->name);
+  }
   str_add(s, ")");
+  if (st->source && *st->source) {
+    str_add(s, " @");
+    lex_add_string(s, st->source);
+  }
 }
 
-static void print_stmt(Str *s, const Stmt *st, int depth) {
+void text_stmt(Str *s, const Stmt *st, int depth) {
   if (st->op == ST_SEQ) {
-    for (int i = 0; i < st->n; i++) print_stmt(s, st->body[i], depth);
+    for (int i = 0; i < st->n; i++) text_stmt(s, st->body[i], depth);
     return;
   }
-  indent(s, depth);
+  text_indent(s, depth);
   switch (st->op) {
   case ST_FOR: print_for(s, st, depth); break;
   case ST_STORE: print_store(s, st); break;
@@ -408,7 +443,7 @@ static void print_stmt(Str *s, const Stmt *st, int depth) {
 
 const char *stmt_text(Ctx *c, const Stmt *st) {
   Str s = str_new(c);
-  print_stmt(&s, stmt_canonical(c, st), 0);
+  text_stmt(&s, stmt_canonical(c, st), 0);
   return s.s;
 }
 
@@ -417,15 +452,16 @@ static void print_head(Str *s, const Kernel *k) {
   lex_add_name(s, k->name);
   str_add(s, "(");
   for (int i = 0; i < k->nparams; i++) {
-    str_add(s, "%s%s", i ? ", " : "", k->writes[i] ? "out " : "");
-    print_param(s, k->params[i]);
+    const Tensor *t = k->params[i];
+    bool shared = k->shares && k->shares[i];
+    str_add(s, "%s%s%s%s", i ? ", " : "", t->scope == SCOPE_CONST ? "const " : "", k->writes[i] ? "out " : "", shared ? "shared " : "");
+    print_param(s, t);
   }
-  for (int i = 0; i < k->dims.n; i++) {
-    str_add(s, i ? ", " : "; ");
-    print_dim(s, k->dims.v[i]);
-  }
+  if (k->dims.n) str_add(s, "; ");
+  text_dims(s, k->dims.v, k->dims.n);
   str_add(s, ")");
   if (k->scratch_bytes) str_add(s, " scratch %lld", (long long)k->scratch_bytes);
+  if (k->prefetch) str_add(s, " prefetch %d", k->prefetch);
   if (k->why && *k->why) {
     str_add(s, " why ");
     lex_add_string(s, k->why);
@@ -436,11 +472,15 @@ static void print_head(Str *s, const Kernel *k) {
   }
 }
 
-const char *kernel_text(Ctx *c, const Kernel *kernel) {
-  const Kernel *k = kernel_canonical(c, kernel);
+void text_kernel(Str *s, const Kernel *k, int depth) {
+  text_indent(s, depth);
+  print_head(s, k);
+  print_body(s, k->body, depth);
+  str_add(s, "\n");
+}
+
+const char *kernel_text(Ctx *c, const Kernel *k) {
   Str s = str_new(c);
-  print_head(&s, k);
-  print_body(&s, k->body, 0);
-  str_add(&s, "\n");
+  text_kernel(&s, kernel_canonical(c, k), 0);
   return s.s;
 }

@@ -1,4 +1,4 @@
-/* stmt_canon.c - copies of statements in canonical form: what their text is made from.
+/* stmt_canon.c - see canon.h: copies of statements and expressions in canonical form.
  *
  * The order of commutative operands follows the order in which expressions were made, and names the history of the
  * compile: a symbol called i may be i.37 in its hundredth kernel. The copy has symbols and tensors of its own, made
@@ -6,22 +6,36 @@
  * and names alone. So equal kernels have equal text whatever happened before, and text that was read back prints as
  * it was.
  */
-#include "diag.h"
-#include "stmt.h"
+#include "canon.h"
 
-typedef struct {
-  Ctx *c;
-  Map syms, tensors, exprs;        /* the original's to the copy's */
-  Map hashes;                      /* Expr* -> boxed hash of its structure */
-  Map taken;                       /* names in use */
-} Canon;
+#include "diag.h"
+
+/* ---- what is copied already, here or further out ---- */
+
+static Sym *known_sym(const Canon *k, const Sym *s) {
+  Sym *copy = NULL;
+  for (; k && !copy; k = k->outer) copy = map_get(&k->syms, KEY(s));
+  return copy;
+}
+
+static Tensor *known_tensor(const Canon *k, const Tensor *t) {
+  Tensor *copy = NULL;
+  for (; k && !copy; k = k->outer) copy = map_get(&k->tensors, KEY(t));
+  return copy;
+}
 
 /* ---- names ---- */
+
+static bool is_taken(const Canon *k, const char *name) {
+  for (; k; k = k->outer)
+    if (map_get(&k->taken, KEY(name))) return true;
+  return false;
+}
 
 /* The first of stem, stem.1, stem.2 ... that is free. */
 static const char *free_name(Canon *k, const char *stem) {
   const char *name = ctx_intern(k->c, stem);
-  for (int i = 1; map_get(&k->taken, KEY(name)); i++) name = ctx_intern(k->c, ctx_printf(k->c, "%s.%d", stem, i));
+  for (int i = 1; is_taken(k, name); i++) name = ctx_intern(k->c, ctx_printf(k->c, "%s.%d", stem, i));
   map_set(&k->taken, KEY(name), k);
   return name;
 }
@@ -58,8 +72,10 @@ typedef VEC(Expr *) Terms;
 
 static bool commutes(const Expr *e) { return e->n == 2 && strchr(expr_info[e->op].flags, 'C'); }
 
+static bool is_chain(const Expr *e) { return strchr(expr_info[e->op].flags, 'A') && !dtype_is_float((DType)e->dtype); }
+
 static void take_terms(Ctx *c, const Expr *e, Terms *to) {
-  bool chain = strchr(expr_info[e->op].flags, 'A') && !dtype_is_float((DType)e->dtype);
+  bool chain = is_chain(e);
   for (int i = 0; i < e->n; i++)
     if (chain && e->a[i]->op == e->op && to->n < 256) take_terms(c, e->a[i], to);
     else vec_push(c, to, e->a[i]);
@@ -71,10 +87,10 @@ static uint64_t hash_leaf(Canon *k, const Expr *e) {
   const Tensor *t;
   switch (e->op) {
   case EX_SYM:
-    s = map_get(&k->syms, KEY(e->u.sym));
+    s = known_sym(k, e->u.sym);
     return mix(h, hash_name(s ? s->name : stem_of(k, e->u.sym)));
   case EX_LOAD: case EX_FETCH:
-    t = map_get(&k->tensors, KEY(e->u.tensor));
+    t = known_tensor(k, e->u.tensor);
     return mix(h, hash_name(t ? t->name : e->u.tensor->name));
   case EX_CONST: case EX_REDUCE: return mix(h, (uint64_t)e->u.i);
   default: return h;
@@ -102,12 +118,10 @@ static uint64_t hash_expr(Canon *k, const Expr *e) {
 
 /* ---- expressions ---- */
 
-static Expr *copy_expr(Canon *k, Expr *e);
-
-static Sym *copy_sym(Canon *k, Sym *s) {
-  Sym *copy = map_get(&k->syms, KEY(s));
+Sym *canon_sym(Canon *k, Sym *s) {
+  Sym *copy = known_sym(k, s);
   if (copy) return copy;
-  Expr *extent = s->extent ? copy_expr(k, s->extent) : NULL;
+  Expr *extent = s->extent ? canon_expr(k, s->extent) : NULL;
   copy = sym_new(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), s->min, s->max);
   copy->multiple = s->multiple;
   copy->extent = extent;
@@ -116,19 +130,18 @@ static Sym *copy_sym(Canon *k, Sym *s) {
   return copy;
 }
 
-static Tensor *copy_tensor(Canon *k, Tensor *t) {
-  Tensor *copy = map_get(&k->tensors, KEY(t));
+Tensor *canon_tensor(Canon *k, Tensor *t) {
+  Tensor *copy = known_tensor(k, t);
   if (copy) return copy;
   copy = tensor_new(k->c, free_name(k, t->name), t->dtype, t->rank, t->shape);
-  copy->scope = t->scope;
+  copy->scope = t->data ? SCOPE_CONST : t->scope;
   copy->layout = t->layout;
-  for (int i = 0; i < t->rank; i++) copy->shape[i] = copy_expr(k, t->shape[i]);
+  for (int i = 0; i < t->rank; i++) copy->shape[i] = canon_expr(k, t->shape[i]);
   map_set(&k->tensors, KEY(t), copy);
   return copy;
 }
 
-/* Copies the terms in the order of their hashes; the node made of them later puts them into the order of creation. */
-static void copy_terms(Canon *k, const Expr *e) {
+static Terms sorted_terms(Canon *k, const Expr *e) {
   Terms t = { 0 };
   take_terms(k->c, e, &t);
   for (int i = 1; i < t.n; i++)
@@ -136,22 +149,37 @@ static void copy_terms(Canon *k, const Expr *e) {
       Expr *swap = t.v[j];
       t.v[j] = t.v[j - 1], t.v[j - 1] = swap;
     }
-  for (int i = 0; i < t.n; i++) copy_expr(k, t.v[i]);
+  return t;
+}
+
+/* The terms are copied in the order of their hashes; the nodes made of them put them into the order of creation. A chain is
+ * built anew, so that nothing is left of how it was grouped. */
+static Expr *copy_commutative(Canon *k, Expr *e) {
+  Terms t = sorted_terms(k, e);
+  Expr *a[2];
+  for (int i = 0; i < t.n; i++) t.v[i] = canon_expr(k, t.v[i]);
+  if (is_chain(e)) {
+    a[0] = t.v[0];
+    for (int i = 1; i < t.n; i++) a[1] = t.v[i], a[0] = ex_make(k->c, e, a);
+    return a[0];
+  }
+  for (int i = 0; i < 2; i++) a[i] = canon_expr(k, e->a[i]);
+  return ex_make(k->c, e, a);
 }
 
 static Expr *copy_node(Canon *k, Expr *e) {
   Expr **a = NEW_ARRAY(k->c, Expr *, e->n + 1);
-  if (e->op == EX_SYM) return copy_sym(k, e->u.sym)->self;
+  if (e->op == EX_SYM) return canon_sym(k, e->u.sym)->self;
+  if (commutes(e)) return copy_commutative(k, e);
   if (e->op == EX_REDUCE)                                /* axes first: the body uses them */
-    for (int i = 1; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
-  if (commutes(e)) copy_terms(k, e);
-  for (int i = 0; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
-  if (e->op == EX_FETCH) return ex_fetch(k->c, copy_tensor(k, e->u.tensor), a[0]);
-  if (e->op == EX_LOAD) return ex_load(k->c, copy_tensor(k, e->u.tensor), a, e->n);
+    for (int i = 1; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
+  for (int i = 0; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
+  if (e->op == EX_FETCH) return ex_fetch(k->c, canon_tensor(k, e->u.tensor), a[0]);
+  if (e->op == EX_LOAD) return ex_load(k->c, canon_tensor(k, e->u.tensor), a, e->n);
   return ex_make(k->c, e, a);
 }
 
-static Expr *copy_expr(Canon *k, Expr *e) {
+Expr *canon_expr(Canon *k, Expr *e) {
   if (e->op == EX_CONST) return dtype_is_float((DType)e->dtype) ? ex_const(k->c, (DType)e->dtype, e->u.f) : ex_const_i(k->c, (DType)e->dtype, e->u.i);
   Expr *copy = map_get(&k->exprs, KEY(e));
   if (copy) return copy;
@@ -162,41 +190,55 @@ static Expr *copy_expr(Canon *k, Expr *e) {
 
 /* ---- statements ---- */
 
-static Stmt *copy_stmt(Canon *k, const Stmt *s) {
-  if (!s) return NULL;
-  Stmt *copy = ctx_copy(k->c, s, sizeof *s);
-  if (s->extent) copy->extent = copy_expr(k, s->extent);
-  if (s->sym) copy->sym = copy_sym(k, s->sym);
-  if (s->tensor) copy->tensor = copy_tensor(k, s->tensor);
-  if (s->index) copy->index = copy_expr(k, s->index);
-  if (s->value) copy->value = copy_expr(k, s->value);
-  if (s->args) {
-    copy->args = NEW_ARRAY(k->c, Tensor *, s->kernel->nparams);
-    for (int i = 0; i < s->kernel->nparams; i++) copy->args[i] = copy_tensor(k, s->args[i]);
-  }
-  if (s->n) copy->body = NEW_ARRAY(k->c, Stmt *, s->n);
-  for (int i = 0; i < s->n; i++) copy->body[i] = copy_stmt(k, s->body[i]);
+/* What is known of a loop's variable follows from the loop. Counters of programs are dimensions to their kernels and stay as they are. */
+static Sym *copy_loop_sym(Canon *k, Sym *s, Expr *extent) {
+  Sym *copy = known_sym(k, s);
+  if (copy || s->kind == SYM_DIM) return canon_sym(k, s);
+  copy = sym_axis(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), extent);
+  copy->name = free_name(k, stem_of(k, s));
+  map_set(&k->syms, KEY(s), copy);
   return copy;
 }
 
-static Canon canon_new(Ctx *c) {
-  return (Canon){ .c = c, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c), .hashes = map_new(c),
-                 .taken = map_new(c) };
+Stmt *canon_stmt(Canon *k, const Stmt *s) {
+  if (!s) return NULL;
+  Stmt *copy = ctx_copy(k->c, s, sizeof *s);
+  if (s->extent) copy->extent = canon_expr(k, s->extent);
+  if (s->sym) copy->sym = copy_loop_sym(k, s->sym, copy->extent);
+  if (s->tensor) copy->tensor = canon_tensor(k, s->tensor);
+  if (s->index) copy->index = canon_expr(k, s->index);
+  if (s->value) copy->value = canon_expr(k, s->value);
+  if (s->args) {
+    copy->args = NEW_ARRAY(k->c, Tensor *, s->kernel->nparams);
+    for (int i = 0; i < s->kernel->nparams; i++) copy->args[i] = canon_tensor(k, s->args[i]);
+  }
+  if (s->dims) {
+    copy->dims = NEW_ARRAY(k->c, Sym *, s->kernel->dims.n + 1);
+    for (int i = 0; i < s->kernel->dims.n; i++) copy->dims[i] = canon_sym(k, s->dims[i]);
+  }
+  if (s->n) copy->body = NEW_ARRAY(k->c, Stmt *, s->n);
+  for (int i = 0; i < s->n; i++) copy->body[i] = canon_stmt(k, s->body[i]);
+  return copy;
+}
+
+Canon canon_new(Ctx *c, const Canon *outer) {
+  return (Canon){ .c = c, .outer = outer, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c),
+                 .hashes = map_new(c), .taken = map_new(c) };
 }
 
 Stmt *stmt_canonical(Ctx *c, const Stmt *s) {
-  Canon k = canon_new(c);
-  return copy_stmt(&k, s);
+  Canon k = canon_new(c, NULL);
+  return canon_stmt(&k, s);
 }
 
 Kernel *kernel_canonical(Ctx *c, const Kernel *kernel) {
-  Canon k = canon_new(c);
+  Canon k = canon_new(c, NULL);
   Kernel *copy = ctx_copy(c, kernel, sizeof *kernel);
   if (kernel->dims.n) copy->dims.v = NEW_ARRAY(c, Sym *, kernel->dims.n);
   copy->dims.cap = kernel->dims.n;
-  for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = copy_sym(&k, kernel->dims.v[i]);
+  for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = canon_sym(&k, kernel->dims.v[i]);
   copy->params = NEW_ARRAY(c, Tensor *, kernel->nparams + 1);
-  for (int i = 0; i < kernel->nparams; i++) copy->params[i] = copy_tensor(&k, kernel->params[i]);
-  copy->body = copy_stmt(&k, kernel->body);
+  for (int i = 0; i < kernel->nparams; i++) copy->params[i] = canon_tensor(&k, kernel->params[i]);
+  copy->body = canon_stmt(&k, kernel->body);
   return copy;
 }

@@ -5,7 +5,7 @@
 #include "base.h"
 
 typedef struct Target {
-  const char *name;                /* "x86-64-v4", "host" ... as --cpu takes it */
+  const char *name;                /* as --cpu takes it */
   const char *triple, *cpu, *features;   /* for LLVM */
   int vector_bits;                 /* of the widest register worth using */
   int vector_regs;

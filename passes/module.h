@@ -20,8 +20,8 @@ typedef struct Options {
   VEC(ShapeOption) shapes;
   const char *dump_ir;             /* NULL, "-" for stderr, or a folder; dump_passes NULL = all */
   const char *dump_passes;         /* "simplify,lower" */
-  const char *stop_after;          /* name of a pass; its text goes to stdout */
-  const char *emit;                /* "so" (default), "obj", "ll", "asm", "graph", "tir" */
+  const char *stop_after;          /* name of a pass; the text behind it goes to output, or to stdout if that is NULL */
+  const char *emit;                /* list of "so", "ll", "asm", "graph", "tir" */
   bool fp32_strict;                /* --fp32=strict: no algorithm that changes rounding beyond reassociation */
   bool explain, time_passes;
   int verbose;                     /* -v count; -1 quiet */
@@ -39,10 +39,12 @@ struct Module {
   Ctx *c;
   const Options *opt;
   const Target *target;
+  const char *done;                /* the last pass that ran (a name of passes.def); NULL: none */
   HostCompute *host_compute;       /* set by frontend/compile.c; NULL: the interpreter does all it can */
   /* Chooses a schedule for a group and makes its kernel (codegen/sched_rules.c); may give constants other layouts. */
   Kernel *(*schedule)(Module *m, struct Group *g, const char *name);
-  Graph *graph;
+  Graph *graph;                    /* of a module read from text behind simplify: inputs, outputs and dimensions only */
+  const char *graph_text;          /* as simplify left it, if Options.emit asks for it */
   struct Body *body;               /* after pass_stages */
   Expr *products;                  /* multiplications of floats in a run, as the operators define them; NULL: not known before it */
   VEC(Tensor *) states;            /* overwritten while the model runs: the states of loops */
@@ -56,7 +58,15 @@ struct Module {
   int folded, fused;               /* counts for the summary line */
 };
 
-void pipeline_run(Module *m);      /* pipeline.c: every row of passes.def in order, verified, timed, dumped */
-const char *module_text(Module *m);  /* the most lowered form there is: graph, stages or kernels and program */
+void pipeline_run(Module *m);      /* pipeline.c: the rows of passes.def behind m->done in order, verified, timed, dumped */
+void pipeline_check(Module *m);    /* what the passes up to m->done ensure; run by pipeline_run, and on what was read */
+const char *pipeline_pass(int i);  /* the names in order, as m->done has them; NULL at the end */
+
+/* The most lowered form there is: graph, stages or kernels and program; equal for equal modules. Constants too large for it are
+ * blobs (ir/blob.h) of m->c from then on. */
+const char *module_text(Module *m);
+/* Fills in an empty module from such a text, in front of which may stand `data "FILE"`: load makes FILE's blobs known. E0309. */
+typedef void LoadData(Ctx *c, const char *file, void *user);
+void module_parse(Module *m, const char *text, LoadData *load, void *user);
 
 #endif

@@ -1,12 +1,14 @@
 /* pipeline.c - runs the passes of passes.def: checks that each finds what it requires, verifies what it ensures, dumps what it changed.
  *
- * --dump-ir writes NN-PASS.ir (00-import.ir is the graph as read) where the text differs from the one before, --stop-after prints the
- * text after a pass on stdout and ends the pipeline there, --time-passes tells the time of each on stderr.
+ * --dump-ir writes NN-PASS.ir (00-import.ir is the graph as read) where the text differs from the one before, and constants that are too large
+ * for a text into constants.data beside them; --stop-after ends the pipeline behind a pass, --time-passes tells the time of each on stderr.
+ * A module that was read from such a text starts behind the pass that the text stands after.
  */
 #include <errno.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include "../ir/blob.h"
 #include "passes.h"
 #include "stages.h"
 
@@ -19,54 +21,6 @@ enum {
 #define PROPERTY(name, check) name = 1 << PROP_##name,
 #include "passes.def"
 };
-
-/* ---- text of a module: the most lowered form there is ---- */
-
-static void add_text(Str *s, const char *text) {   /* str_add for long texts */
-  str_add(s, "%s%s", text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-}
-
-static void stage_text(Str *s, const Stage *st) {
-  str_add(s, "  %s: %s[", st->out->name, dtype_info[st->out->dtype].name);
-  for (int i = 0; i < st->out->rank; i++) str_add(s, "%s%s<%s", i ? ", " : "", st->axes[i]->name, expr_text(s->ctx, st->out->shape[i]));
-  str_add(s, "]%s%s = %s\n", st->out->layout ? " " : "", layout_text(s->ctx, st->out->layout), expr_text(s->ctx, st->body));
-}
-
-static void body_text(Str *s, const Body *b) {
-  for (int i = 0; i < b->items.n; i++) {
-    const Item *it = b->items.v[i];
-    if (it->kind == ITEM_GROUP) {
-      str_add(s, "group \"%s\"", diag_quote(s->ctx, it->group->source ? it->group->source : ""));
-      for (int k = 0; it->group->block && k < group_root(it->group)->out->rank; k++)
-        str_add(s, "%s%lld", k ? ", " : " block [", (long long)it->group->block[k]);
-      str_add(s, it->group->block ? "] {\n" : " {\n");
-      for (int k = 0; k < it->group->stages.n; k++) stage_text(s, it->group->stages.v[k]);
-      str_add(s, "}\n");
-      continue;
-    }
-    if (it->kind == ITEM_CHECK) {
-      str_add(s, "check %s\n", expr_text(s->ctx, it->check));
-      continue;
-    }
-    if (it->kind == ITEM_IF) str_add(s, "if %s {\n", it->cond->name);
-    else str_add(s, "for %s in [0, %s) {\n", it->counter->name, expr_text(s->ctx, it->trips));
-    body_text(s, it->body[0]);
-    if (it->body[1]) {
-      str_add(s, "} else {\n");
-      body_text(s, it->body[1]);
-    }
-    str_add(s, "}\n");
-  }
-}
-
-const char *module_text(Module *m) {
-  if (!m->program && !m->body) return graph_text(m->graph);
-  Str s = str_new(m->c);
-  if (!m->program) body_text(&s, m->body);
-  for (int i = 0; m->program && i < m->kernels.n; i++) add_text(&s, kernel_text(m->c, m->kernels.v[i]));
-  if (m->program) add_text(&s, stmt_text(m->c, m->program));
-  return s.s;
-}
 
 /* ---- what properties promise ---- */
 
@@ -174,33 +128,71 @@ static void check_pass_names(Ctx *c, const char *list, const char *option) {
   }
 }
 
-static void write_dump(Module *m, const char *folder, int number, const char *name, const char *text) {
+/* ---- dumps ---- */
+
+#define DATA_FILE "constants.data"
+typedef struct { const char *last; int stored; } Dump;       /* the text before; how many blobs stand in the data file */
+
+static _Noreturn void dump_failed(Module *m, const char *path) {
+  diag_fail(m->c, E0502, NULL, NULL, "%s: %s", diag_quote(m->c, path), strerror(errno));
+}
+
+static void store_blobs(Module *m, Dump *d) {
+  if (d->stored == blob_count(m->c)) return;
+  const char *path = ctx_printf(m->c, "%s/" DATA_FILE, m->opt->dump_ir);
+  FILE *f = fopen(path, d->stored ? "ab" : "wb");
+  bool ok = f && blob_store(m->c, d->stored, f);
+  if (f && fclose(f)) ok = false;
+  if (!ok) dump_failed(m, path);
+  d->stored = blob_count(m->c);
+}
+
+static void write_dump(Module *m, Dump *d, int number, const char *name, const char *text) {
+  const char *folder = m->opt->dump_ir;
   if (!strcmp(folder, "-")) {
     fprintf(stderr, "---- %02d-%s.ir\n%s", number, name, text);
     return;
   }
   const char *path = ctx_printf(m->c, "%s/%02d-%s.ir", folder, number, name);
-  if (mkdir(folder, 0777) && errno != EEXIST) diag_fail(m->c, E0502, NULL, NULL, "%s: %s", diag_quote(m->c, folder), strerror(errno));
+  if (mkdir(folder, 0777) && errno != EEXIST) dump_failed(m, folder);
+  store_blobs(m, d);
   FILE *f = fopen(path, "w");
-  bool ok = f && fputs(text, f) >= 0;
+  bool ok = f && (!d->stored || fputs("data \"" DATA_FILE "\"\n", f) >= 0) && fputs(text, f) >= 0;
   if (f && fclose(f)) ok = false;
-  if (!ok) diag_fail(m->c, E0502, NULL, NULL, "%s: %s", diag_quote(m->c, path), strerror(errno));
+  if (!ok) dump_failed(m, path);
 }
 
-/* Writes the module's text if it is asked for and differs from *last. */
-static void dump(Module *m, int number, const char *name, const char **last) {
+/* Whether only the pass differs that the texts stand after. */
+static bool same_text(const char *a, const char *b) {
+  static const char mark[] = ") after ";
+  const char *x = strstr(a, mark), *y = strstr(b, mark);
+  if (!x || !y) return !strcmp(a, b);
+  if (x - a != y - b || strncmp(a, b, (size_t)(x - a)) != 0) return false;
+  x += sizeof mark, y += sizeof mark;
+  return !strcmp(x + strcspn(x, " "), y + strcspn(y, " "));
+}
+
+/* Writes the module's text if it is asked for and differs from the last one. */
+static void dump(Module *m, Dump *d, int number, const char *name) {
   const Options *o = m->opt;
   if (!o->dump_ir) return;
   const char *text = module_text(m);
   bool wanted = !o->dump_passes || named_in(o->dump_passes, name);
-  if (wanted && (!*last || strcmp(text, *last))) write_dump(m, o->dump_ir, number, name, text);
-  *last = text;
+  if (wanted && (!d->last || !same_text(text, d->last))) write_dump(m, d, number, name, text);
+  d->last = text;
 }
+
+/* ---- running ---- */
 
 static double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void check_properties(Module *m, unsigned which) {
+  for (int k = 0; k < PROP_COUNT; k++)
+    if (which & 1u << k && properties[k].check) properties[k].check(m);
 }
 
 static void run_pass(Module *m, int i) {
@@ -212,27 +204,43 @@ static void run_pass(Module *m, int i) {
   p->run(m);
   diag_check(m->c);
   end = seconds();
-  for (int k = 0; k < PROP_COUNT; k++)
-    if (p->ensures & 1u << k && properties[k].check) properties[k].check(m);
+  m->done = p->name;
+  check_properties(m, p->ensures);
+  if (p->ensures & CANON && o->emit && named_in(o->emit, "graph")) m->graph_text = graph_text(m->graph);
   if (o->time_passes) fprintf(stderr, "%-10s %9.3f ms  verified in %.3f ms\n", p->name, (end - start) * 1e3, (seconds() - end) * 1e3);
   ctx_diags(m->c)->pass = NULL;
   ctx_diags(m->c)->node = NULL;
 }
 
+static int pass_number(const char *name) {
+  for (int i = 0; name && i < COUNT(passes); i++)
+    if (!strcmp(passes[i].name, name)) return i;
+  return -1;
+}
+
+const char *pipeline_pass(int i) { return i < COUNT(passes) ? passes[i].name : NULL; }
+
+void pipeline_check(Module *m) {
+  int done = pass_number(m->done), stages = pass_number("stages"), lower = pass_number("lower");
+  bool staged = m->body || m->program, lowered = m->program;
+  unsigned have = m->done ? 0 : IMPORTED;
+  if (staged != (done >= stages) || lowered != (done >= lower)) diag_bug(m->c, "behind %s a module has another form", m->done ? m->done : "no pass");
+  for (int i = lowered ? lower : staged ? stages : 0; i <= done; i++) have |= passes[i].ensures;
+  check_properties(m, have);
+}
+
 void pipeline_run(Module *m) {
   const Options *o = m->opt;
-  const char *text = NULL;
+  Dump d = {.last = NULL};
+  int next = pass_number(m->done) + 1, last = o->stop_after ? pass_number(o->stop_after) : COUNT(passes) - 1;
   check_order(m->c);
   check_pass_names(m->c, o->stop_after, "--stop-after");
-  check_pass_names(m->c, o->dump_passes, "--dump-ir");
-  check_imported(m);
-  dump(m, 0, "import", &text);
-  for (int i = 0; i < COUNT(passes); i++) {
+  check_pass_names(m->c, o->dump_passes, "--dump-passes");
+  if (last < next - 1) diag_fail(m->c, E0202, NULL, NULL, "--stop-after: the text stands behind %s already", m->done);
+  pipeline_check(m);
+  dump(m, &d, next, m->done ? m->done : "import");
+  for (int i = next; i <= last; i++) {
     run_pass(m, i);
-    dump(m, i + 1, passes[i].name, &text);
-    if (o->stop_after && !strcmp(o->stop_after, passes[i].name)) {
-      fputs(module_text(m), stdout);
-      return;
-    }
+    dump(m, &d, i + 1, passes[i].name);
   }
 }

@@ -56,6 +56,14 @@ static void touch_users(Simplify *s, const Tensor *t) {
   for (int i = 0; i < t->users.n; i++) touch(s, t->users.v[i]);
 }
 
+/* What reads t, and what reads its results: rules look through one node. */
+static void touch_reach(Simplify *s, const Tensor *t) {
+  touch_users(s, t);
+  for (int i = 0; i < t->users.n; i++)
+    for (int k = 0; k < t->users.v[i]->nout; k++)
+      if (t->users.v[i]->out[k]) touch_users(s, t->users.v[i]->out[k]);
+}
+
 static bool in_use(const Node *n, const Tensor *out) { return out->users.n || graph_returns(n->graph, out); }
 
 static bool is_dead(const Node *n) {
@@ -80,7 +88,7 @@ static void erase(Simplify *s, Node *n) {
 static void replace(Simplify *s, Tensor *old, Tensor *by) {
   touch(s, by->def);
   touch_users(s, by);
-  touch_users(s, old);
+  touch_reach(s, old);
   tensor_replace(old->def->graph, old, by);
 }
 

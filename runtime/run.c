@@ -281,8 +281,9 @@ static int execute(dlc_ctx *ctx) {
   int code = d->main(&ctx->rt, ctx->memory.at, ctx->weights, ctx->io, ctx->syms);
   fp_put(before);
   if (!code) return settle(ctx);
-  Report r = report(ctx, "the model's program failed with code ", NULL);
-  text_int(&r.text, code);
+  bool shape = code == DLC_E_SHAPE;
+  Report r = report(ctx, shape ? "the inputs have shapes that the model was not compiled for" : "the model's program failed with code ", NULL);
+  if (!shape) text_int(&r.text, code);
   return code;
 }
 

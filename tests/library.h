@@ -20,6 +20,24 @@ static inline Module *test_module(Ctx *c, Graph *g, const char *cpu, const char 
   return m;
 }
 
+/* pipeline_run with nothing but text between the passes: what each leaves is printed and read back, and prints the same again. */
+static inline Module *test_run_by_texts(Module *m) {
+  Options *o = (Options *)m->opt;
+  for (int i = 0; (o->stop_after = pipeline_pass(i)); i++) {
+    pipeline_run(m);
+    const char *text = module_text(m);
+    Module *again = ctx_copy(m->c, &(Module){ .c = m->c, .opt = o, .target = m->target, .schedule = m->schedule,
+                                              .host_compute = m->host_compute, .notes = str_new(m->c) }, sizeof *m);
+    module_parse(again, text, NULL, NULL);
+    if (strcmp(module_text(again), text) != 0) {
+      printf("---- behind %s\n%s---- read back\n%s", o->stop_after, text, module_text(again));
+      diag_bug(m->c, "the text behind %s is another one when read back", o->stop_after);
+    }
+    m = again;
+  }
+  return m;
+}
+
 /* After pipeline_run: the constants as the library has them, for free(). */
 static inline char *test_weights(Module *m) {
   char *p = malloc((size_t)m->weight_bytes + 64);

@@ -22,7 +22,7 @@ for folder in ir passes codegen frontend runtime; do
   [ -d $folder ] || continue
   allowed=" $(may_include $folder) "
   sources $folder | while read -r file; do
-    sed -nE 's/^[ \t]*#[ \t]*include[ \t]*"([^"]+)".*/\1/p' "$file" | while read -r header; do
+    sed -nE 's/^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">].*/\1/p' "$file" | while read -r header; do
       path=$(realpath -m --relative-to=. "$(dirname "$file")/$header")
       case $allowed in *" ${path%%/*} "*) ;; *) [ -e "$path" ] && echo "$file includes $header: not a layer below" ;; esac
     done
@@ -40,7 +40,8 @@ one_file() {  # pattern, what, least, most
   one_file 'llvm-c/' LLVM 1 1
   one_file 'lld/|llvm/' 'LLD C++' 1 1
   one_file '[^">]*(protobuf-c|pb-c)' protobuf 1 1
-  one_file 'nvrtc|cuda' 'CUDA' 0 1
+  one_file 'nvrtc' NVRTC 0 1
+  one_file 'cuda' CUDA 0 1
 } | say
 
 # ---- codegen names no operator of ONNX: neither as a string nor as an identifier's tail ("Conv", emit_conv) ----
@@ -49,9 +50,13 @@ names=$("$dlc" ops | awk '/opset/ { n = split($1, part, "."); print part[n] }')
 common=' Abs Add And Cast Ceil Div Equal Exp Floor Greater If Less Log Loop Max Min Mod Mul Neg Not Or Pow Round Sign'
 common="$common Sin Cos Sqrt Sub Sum Tan Where Xor Identity Constant Shape Size "   # words of expressions and of C as well
 for name in $names; do
+  sources codegen | xargs grep -nE "\"$name\"" /dev/null | sed "s/$/   (operator $name)/"
   case $common in *" $name "*) continue ;; esac
-  sources codegen | xargs grep -niwE "\"$name\"|(op|emit|is|lower|gen|rule)_$name" /dev/null | sed "s/$/   (operator $name)/"
+  sources codegen | xargs grep -niwE "\"$name\"|(op|emit|is|lower|gen|rule)_$name|${name}_(op|emit|lower|gen|rule)" /dev/null |
+    sed "s/$/   (operator $name)/"
 done | say
+sources codegen | xargs grep -nE '\bop_(find|at|infer|compute|attr[a-z_]*)\(|->op->' /dev/null | sed 's/$/   (codegen asks about operators)/' | say
+sources ir | xargs grep -niE 'x86|avx|aarch64|\bneon\b|cuda|nvptx' /dev/null | sed 's/$/   (ir names a target)/' | say
 
 # ---- the look of files: 120 columns are the aim, these the limit; a row of a table is one line ----
 all=$(sources ir passes codegen frontend runtime tests examples; ls tests/*.sh tests/cli/* Makefile Makefile.inc 2>/dev/null)

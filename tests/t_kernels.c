@@ -430,6 +430,29 @@ static void test_bands(void) {
   small_caches = false;
 }
 
+/* Channels in blocks, read with zeros in front of them: no ring may lie around blocks. */
+static void padded_channels(int64_t co, int64_t more) {
+  Case k = start((uint32_t)co);
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(2, 3, 5, 4)), *w = weight(&k, "w", DIMS(co, 3));
+  Stage *conv1 = stage(&k, tensor(&k, "c0", DIMS(2, co, 5, 4)));
+  Sym *r = sym_axis(c, SYM_REDUCE, "ci", ex_int(c, 3));
+  Expr *h = conv1->axes[2]->self, *v = conv1->axes[3]->self;
+  conv1->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, conv1->axes[0]->self, r->self, h, v), at(&k, w, conv1->axes[1]->self, r->self, 0, 0)), &r, 1);
+  Stage *pad = stage(&k, tensor(&k, "padded", DIMS(2, co + more, 5, 4)));
+  Expr *from = ex_sub(c, pad->axes[1]->self, ex_int(c, more));
+  Expr *load = at(&k, conv1->out, pad->axes[0]->self, from, pad->axes[2]->self, pad->axes[3]->self);
+  pad->body = ex_select(c, ex_le(c, ex_int(c, 0), from), load, ex_const(c, DT_F32, 0));
+  finish(&k, NULL, 0);
+}
+
+static void test_padded_channels(void) {
+  EACH_CPU {
+    padded_channels(18, 2);
+    padded_channels(32, 3);
+  }
+}
+
 static void softmax(int64_t rows, int64_t n) {
   Case k = start((uint32_t)n);
   Ctx *c = k.c;
@@ -497,6 +520,7 @@ int main(void) {
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "grouped convolution", test_grouped);
+  CU_add_test(s, "padded channels", test_padded_channels);
   CU_add_test(s, "softmax", test_softmax);
   CU_add_test(s, "attention", test_attention);
   CU_basic_set_mode(CU_BRM_NORMAL);

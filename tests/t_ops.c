@@ -300,7 +300,7 @@ static void errors_have_codes(void) {
     { "E0411", "%x: f32[4], %z: f32[4,1]", "%y = Concat<axis=0>(%x, %z) return %y" },
     { "E0411", "%x: f32[4]", "%s: i64[2] = const {1,2} %a, %y = Split(%x, %s) return %y" },
     { "E0404", "%x: f32[4]", "%y = Cast<to=99>(%x) return %y" },
-    { "E0405", "%x: f32[4,2]", "%s: f32[2] = const {1,1} %y = BatchNormalization<training_mode=1>(%x, %s, %s, %s, %s) return %y" },
+    { "E0403", "%x: f32[4,2]", "%s: f32[2] = const {1,1} %y, %m = BatchNormalization(%x, %s, %s, %s, %s) return %y, %m" },
     { "E0412", "%x: f32[4,2], %z: f32[2]", "%y = Einsum<equation=\"ij,jk->ik\">(%x, %z) return %y" },
     { "E0413", "%x: f32[4], %s: i64[1], %e: i64[1]", "%y = Slice(%x, %s, %e) return %y" } };
   for (int i = 0; i < COUNT(cases); i++) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../ir/blob.h"
 #include "../passes/module.h"
 
 static Ctx *c;

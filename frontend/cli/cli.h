@@ -48,7 +48,7 @@ int cli_choice(const Cli *cli, OptionId id, const char *const *words, int n);   
 bool cli_pair(const Cli *cli, OptionId id, int i, const char **name, const char **value);
 void cli_shape_options(const Cli *cli, Options *o);              /* --dim and --shape */
 Options cli_compile_options(const Cli *cli);                     /* everything that dlc compile takes, of the model that is the first argument */
-bool cli_is_model(const char *path);                             /* .onnx, else a compiled library */
+bool cli_is_model(const char *path);                             /* else a compiled library: .so or ELF */
 
 /* ---- results: stdout, or the file that --json names ---- */
 FILE *cli_out(const Cli *cli);

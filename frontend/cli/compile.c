@@ -17,7 +17,9 @@ Options cli_compile_options(const Cli *cli) {
   static const char *const fp32[] = {"fast", "strict"};
   Options o = {.model = cli->args.v[0], .emit = "so", .verbose = cli->verbose};
   if (cli_has(cli, OPT_EMIT)) o.emit = cli_value(cli, OPT_EMIT);
-  o.output = cli_has(cli, OPT_OUTPUT) ? cli_value(cli, OPT_OUTPUT) : default_output(cli, o.model, o.emit);
+  o.stop_after = cli_value(cli, OPT_STOP_AFTER);
+  o.output = cli_value(cli, OPT_OUTPUT);
+  if (!o.output && !o.stop_after) o.output = default_output(cli, o.model, o.emit);
   o.name = cli_value(cli, OPT_NAME);
   o.cpu = cli_value(cli, OPT_CPU);
   o.threads = (int)cli_int(cli, OPT_THREADS, 0, 1024, 0);
@@ -26,7 +28,6 @@ Options cli_compile_options(const Cli *cli) {
   o.fp32_strict = cli_choice(cli, OPT_FP32, fp32, COUNT(fp32)) == 1;
   if (cli_has(cli, OPT_DUMP_IR)) o.dump_ir = cli_value(cli, OPT_DUMP_IR) ? cli_value(cli, OPT_DUMP_IR) : "-";
   o.dump_passes = cli_value(cli, OPT_DUMP_PASSES);
-  o.stop_after = cli_value(cli, OPT_STOP_AFTER);
   o.explain = cli_has(cli, OPT_EXPLAIN);
   o.time_passes = cli_has(cli, OPT_TIME_PASSES);
   return o;

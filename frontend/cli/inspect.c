@@ -111,7 +111,7 @@ static void model_json(FILE *out, const char *path, Graph *g, const Graph *typed
 static void inspect_model(const Cli *cli, const char *path) {
   Options o = {.model = path};
   cli_shape_options(cli, &o);
-  Graph *g = compile_read(cli->c, &o, NULL), *typed = compile_simplified(cli->c, &o);
+  Graph *g = compile_read(cli->c, &o), *typed = compile_simplified(cli->c, &o);
   FILE *out = cli_out(cli);
   if (cli_has(cli, OPT_JSON)) model_json(out, path, g, typed);
   else model_text(cli, out, g, typed);

@@ -57,7 +57,7 @@ static void list_text(Ctx *c, FILE *out, bool all) {
 
 static int read_model(Ctx *c, void *user) {
   Options o = {.model = cli_value(user, OPT_MODEL)};
-  compile_read(c, &o, NULL);
+  compile_read(c, &o);
   return 0;
 }
 

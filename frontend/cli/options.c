@@ -252,8 +252,13 @@ void cli_shape_options(const Cli *cli, Options *o) {
 }
 
 bool cli_is_model(const char *path) {
+  char head[4] = "";
   size_t n = strlen(path);
-  return n > 5 && !strcmp(path + n - 5, ".onnx");
+  if (n > 3 && !strcmp(path + n - 3, ".so")) return false;
+  FILE *f = fopen(path, "rb");
+  bool elf = f && fread(head, 1, sizeof head, f) == sizeof head && !memcmp(head, "\177ELF", sizeof head);
+  if (f) fclose(f);
+  return !elf;
 }
 
 static FILE *open_to_write(const Cli *cli, const char *path) {

@@ -47,7 +47,7 @@ static int open_folder(const Place *p) {
   return fd;
 }
 
-static Source *open_beneath(const Place *p) {
+static Source *open_place(const Place *p) {
   check_path(p);
   int fd = open_folder(p);
   char *rest = ctx_printf(p->c, "%s", p->path), *part;
@@ -66,10 +66,14 @@ static Source *open_beneath(const Place *p) {
   return source_map(p->c, fd, p->path, (size_t)st.st_size);
 }
 
+Source *source_beneath(const Source *s, const char *label, const char *path) {
+  return open_place(&(Place){.s = s, .c = s->c, .label = label, .path = path});
+}
+
 static const Source *external_file(OnnxFiles *f, const Place *p) {
   for (int i = 0; i < f->external.n; i++)
     if (!strcmp(f->external.v[i]->path, p->path)) return f->external.v[i];
-  Source *s = open_beneath(p);
+  Source *s = open_place(p);
   vec_push(p->c, &f->external, s);
   return s;
 }

@@ -408,9 +408,11 @@ static void fill_info(Import *im, const Source *s) {
   if (im->o->hash) source_sha256(s, info->sha256);
 }
 
-Graph *onnx_import(Ctx *c, const char *path, const OnnxOptions *o) {
+Graph *onnx_import(Ctx *c, const char *path, const OnnxOptions *o) { return onnx_import_source(source_open(c, path, false), o); }
+
+Graph *onnx_import_source(const Source *s, const OnnxOptions *o) {
   static const OnnxOptions nothing;
-  const Source *s = source_open(c, path, false);
+  Ctx *c = s->c;
   source_check_magic(s);
   OnnxModel *m = onnx_read_model(s);
   static const char *const other = "the file may hold another kind of protobuf message";

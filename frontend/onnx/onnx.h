@@ -9,6 +9,7 @@
 #define DLC_ONNX_H
 
 #include "../../passes/module.h"
+#include "source.h"
 
 typedef struct OnnxOpset { const char *domain; int64_t version; } OnnxOpset;   /* domain "" = the standard operators */
 
@@ -33,6 +34,7 @@ typedef struct OnnxOptions {       /* NULL: nothing is fixed */
  * E0202 (a dimension or shape option that does not fit). The file stays mapped until the context ends: constants point
  * into it. */
 Graph *onnx_import(Ctx *c, const char *path, const OnnxOptions *o);
+Graph *onnx_import_source(const Source *s, const OnnxOptions *o);      /* of a file that is open already */
 
 typedef struct OnnxArray {
   const char *name;                /* "" if the file gives none */

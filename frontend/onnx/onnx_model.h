@@ -6,7 +6,6 @@
 #define DLC_ONNX_MODEL_H
 
 #include "onnx.h"
-#include "source.h"
 
 typedef struct OnnxGraph OnnxGraph;
 typedef struct OnnxBytes { const uint8_t *bytes; size_t n; } OnnxBytes;        /* bytes NULL: absent */

@@ -260,15 +260,52 @@ void compute_instance_norm(OpCtx *oc) {
   op_done(oc, st, ex_add(c, ex_mul(c, v, channel_value(oc, 1, st)), channel_value(oc, 2, st)));
 }
 
+/* In training mode the statistics are those of x, and the running ones move towards them. */
+static bool trains(const Node *n) { return op_attr_i(n, "training_mode") != 0; }
+
 bool shape_batch_norm(OpCtx *oc) {
-  OP_BAIL(op_rank(oc, 0, 2, -1));
-  if (op_attr_i(oc->node, "training_mode") || op_wants(oc->node, 1) || op_wants(oc->node, 2))
-    return op_error(oc, E0405, NULL, "BatchNormalization in training mode is not supported");
-  return channel_shape(oc, 4);
+  const Node *n = oc->node;
+  OP_BAIL(op_rank(oc, 0, 2, -1) && channel_shape(oc, 4));
+  if (!trains(n) && (op_wants(n, 1) || op_wants(n, 2)))
+    return op_error(oc, E0403, NULL, "running statistics are outputs of training mode only");
+  op_out(oc, 1, n->in[3]->dtype, 1, n->in[3]->shape);
+  op_out(oc, 2, n->in[4]->dtype, 1, n->in[4]->shape);
+  return true;
+}
+
+static void running_stat(Stats *s, int output, int input, Tensor *now) {
+  Ctx *c = s->c;
+  if (!op_wants(s->oc->node, output)) return;
+  Stage *st = op_stage(s->oc, s->oc->node->out[output]);
+  Expr *channel = st->axes[0]->self, *at[MAX_RANK];
+  double momentum = op_attr_f(s->oc->node, "momentum");
+  for (int d = 0; d < now->rank; d++) at[d] = d == 1 ? channel : ex_int(c, 0);
+  Expr *was = ex_mul(c, ex_cast(c, s->acc, op_in(s->oc, input, &channel)), real(s, momentum));
+  op_done(s->oc, st, ex_add(c, was, ex_mul(c, ex_load(c, now, at, now->rank), real(s, 1 - momentum))));
+}
+
+static void train_batch_norm(OpCtx *oc) {
+  Ctx *c = oc->c;
+  Stats s = stats_over(oc, 0, oc->node->in[0]->rank);
+  s.over[1] = false;
+  Tensor *mean = stat_mean(&s);
+  Stat var = stat_begin(&s, "var");
+  var.st->body = stat_moment(&s, &var, mean);
+  running_stat(&s, 1, 3, mean);
+  running_stat(&s, 2, 4, var.st->out);
+  if (!op_wants(oc->node, 0)) return;
+  Stage *st = op_stage(oc, oc->node->out[0]);
+  Expr *deviation = ex_unary(c, EX_SQRT, ex_add(c, stat_of(&s, st, var.st->out), real(&s, op_attr_f(oc->node, "epsilon"))));
+  Expr *v = ex_mul(c, normalized(&s, st, mean, NULL), ex_div(c, channel_value(oc, 1, st), deviation));
+  op_done(oc, st, ex_add(c, v, channel_value(oc, 2, st)));
 }
 
 void compute_batch_norm(OpCtx *oc) {
   Ctx *c = oc->c;
+  if (trains(oc->node)) {
+    train_batch_norm(oc);
+    return;
+  }
   Stats s = stats_over(oc, 0, 0);
   Stage *st = op_stage(oc, oc->node->out[0]);
   Expr *deviation = ex_unary(c, EX_SQRT, ex_add(c, channel_value(oc, 4, st), real(&s, op_attr_f(oc->node, "epsilon"))));

@@ -127,6 +127,8 @@ bool shape_resize(OpCtx *oc) {
   Resize r;
   Expr *shape[MAX_RANK];
   OP_BAIL(resize_make(oc, &r));
+  if (r.x->dtype == DT_BOOL && !op_attr_is(oc->node, "mode", "nearest"))
+    return op_error(oc, E0404, NULL, "%s: booleans have no mean; only mode nearest takes them", op_inputs_text(oc));
   for (int d = 0; d < r.x->rank; d++) shape[d] = r.axis[d].out;
   op_out(oc, 0, r.x->dtype, r.x->rank, shape);
   for (int d = 0; d < r.x->rank; d++)

@@ -69,9 +69,23 @@ def exported_tables(path):
     return names
 
 
+_opened = {}  # path: (the file's identity, how often another file stood there)
+
+
+def open_library(path):
+    """The loader takes what it has under a name for the file of that name, even if another file stands there by now."""
+    stat = os.stat(path)
+    identity = stat.st_dev, stat.st_ino
+    known, others = _opened.get(path, (identity, 0))
+    others += known != identity
+    _opened[path] = identity, others
+    folder, name = os.path.split(path)
+    return ctypes.CDLL(os.path.join(folder, "./" * others + name))
+
+
 def find_table(path):
     """Loads the library; its dlc_model table."""
-    library = ctypes.CDLL(path)
+    library = open_library(path)
     stem = re.sub(r"[^A-Za-z0-9]", "_", os.path.basename(path).split(".")[0])
     stem = "_" + stem if stem[:1].isdigit() else stem
     names = [stem + "_model"]

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# models.sh DLC BUILD: trained models with stored outputs, where DLC_MODELS names a folder that has them (mnist/, super_resolution/ in
-# ONNX's test-data layout, silero_vad/ with expected.json); skipped without it.
+# models.sh DLC BUILD: trained models with stored outputs, from the folder that DLC_MODELS names or that stands beside the project
+# (mnist/, super_resolution/ in ONNX's test-data layout, silero_vad/ with expected.json); skipped where there is none.
 set -u
-dlc=$(realpath "$1") build=$2 models=${DLC_MODELS:-}
+dlc=$(realpath "$1") build=$2
 here=$(cd "$(dirname "$0")" && pwd)
-[ -d "$models/mnist" ] || { echo "DLC_MODELS names no folder of models"; exit 77; }
+for models in "${DLC_MODELS:-}" "$here"/../../../models "$here"/../../../*/models; do
+  [ -d "$models/mnist" ] && break
+done
+[ -d "$models/mnist" ] || { echo "no folder of models: neither DLC_MODELS nor ../models nor ../*/models beside the project"; exit 77; }
 models=$(realpath "$models")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,9 +1,9 @@
 /* run.c - dlc-onnx-tests: runs folders of ONNX tests (model.onnx, test_data_set_N/{input,output}_I.pb) and tells which pass.
  *
- *   dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]
+ *   dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--texts] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]
  *
  * On the interpreter, or with --cpu (a row of targets.def) compiled for that CPU and run from the library. --symbolic: extents of
- * inputs other than 0 and 1 are symbols, equal ones the same.
+ * inputs other than 0 and 1 are symbols, equal ones the same. --texts: what a pass leaves goes to the next as text.
  * Every test runs in a process of its own. Many tests give shapes, axes or sizes as inputs of the model; where dlc must know them before
  * the model runs, the test is tried again with its small inputs made constants and counts as FIXED if it passes then. The rule of
  * comparison is ONNX's: |got - want| <= 1e-7 + rtol * |want|, rtol 1e-3. With a status file no test may do worse than its line there:
@@ -28,7 +28,7 @@ typedef VEC(const char *) NameList;
 
 static Ctx *main_ctx;
 static const char *only, *skip, *status_path, *cpu;
-static bool update, quiet, symbolic;
+static bool update, quiet, symbolic, texts;
 static char scratch[] = "/tmp/dlc-onnx-XXXXXX";      /* libraries, named by their test's process */
 static int jobs = 2;
 
@@ -116,7 +116,8 @@ static const char *library_path(Ctx *c, pid_t pid, const char *suffix) { return 
 
 static Runner *compile_library(Ctx *c, Graph *g) {
   Module *m = test_module(c, g, cpu, library_path(c, getpid(), ".so"));
-  pipeline_run(m);
+  if (texts) m = test_run_by_texts(m);
+  else pipeline_run(m);
   return test_library(m, 2);
 }
 
@@ -382,12 +383,13 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[i], "--cpu") && i + 1 < argc) cpu = argv[++i];
     else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) jobs = atoi(argv[++i]);
     else if (!strcmp(argv[i], "--symbolic")) symbolic = true;
+    else if (!strcmp(argv[i], "--texts")) texts = true;
     else if (!strcmp(argv[i], "--update")) update = true;
     else if (!strcmp(argv[i], "--quiet")) quiet = true;
     else if (!root) root = argv[i];
   }
   if (!root || jobs < 1 || jobs > AHEAD) {
-    fprintf(stderr, "dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]\n");
+    fprintf(stderr, "dlc-onnx-tests FOLDER [--cpu CPU] [--symbolic] [--texts] [--jobs N] [--only TEXT] [--skip TEXT] [--status FILE [--update]] [--quiet]\n");
     return 2;
   }
   if (cpu && !mkdtemp(scratch)) {
