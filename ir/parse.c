@@ -483,20 +483,32 @@ static int read_combiner(Reader *r) {
   lex_fail(&r->lx, "expected '=' or a combiner");
 }
 
-static Stmt *read_store(Reader *r) {
+static Tensor *read_place(Reader *r, bool write, Expr **index) {
   const Kernel *k = r->kernel;
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
   Tensor *t = map_get(&r->scope.tensors, KEY(name));
   if (!t) lex_fail(&at, "unknown tensor '%s'", diag_quote(r->c, name));
-  for (int i = 0; i < k->nparams; i++)
+  for (int i = 0; write && i < k->nparams; i++)
     if (k->params[i] == t && !k->writes[i]) lex_fail(&at, "'%s' is no output", diag_quote(r->c, name));
   lex_expect(&r->lx, "{");
-  Expr *index = parse_expr_as(&r->lx, &r->scope, DT_I64);
+  *index = parse_expr_as(&r->lx, &r->scope, DT_I64);
   lex_expect(&r->lx, "}");
+  return t;
+}
+
+static Stmt *read_store(Reader *r) {
+  Expr *index;
+  Tensor *t = read_place(r, true, &index);
   int combiner = read_combiner(r);
   lex_expect(&r->lx, "=");
   return st_store(r->c, t, index, parse_expr_as(&r->lx, &r->scope, t->dtype), combiner);
+}
+
+static Stmt *read_prefetch(Reader *r) {
+  Expr *index;
+  Tensor *t = read_place(r, false, &index);
+  return st_prefetch(r->c, t, index);
 }
 
 static Stmt *read_stmt(Reader *r) {
@@ -505,6 +517,7 @@ static Stmt *read_stmt(Reader *r) {
   if (lex_accept(&r->lx, "alloc")) return read_alloc(r);
   if (lex_accept(&r->lx, "if")) return read_if(r);
   if (lex_accept(&r->lx, "barrier")) return st_barrier(r->c);
+  if (lex_accept(&r->lx, "prefetch")) return read_prefetch(r);
   return read_store(r);
 }
 

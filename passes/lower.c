@@ -27,7 +27,7 @@ static const char *nameless_text(Builder *b, const Kernel *k) {
   copy.name = "k";
   copy.why = copy.source = NULL;
   for (int i = 0; i < k->nparams; i++) names[i] = k->params[i]->name, k->params[i]->name = ctx_printf(c, "p%d", i);
-  const char *text = ctx_intern(c, ctx_printf(b->texts, "%d %s", k->prefetch, kernel_text(b->texts, &copy)));
+  const char *text = ctx_intern(c, kernel_text(b->texts, &copy));
   for (int i = 0; i < k->nparams; i++) k->params[i]->name = names[i];
   return text;
 }
