@@ -2,20 +2,18 @@
  *
  * Vectors run along the axis that only one factor moves with (the panel: it lies packed, a few vectors side by side); rows are points that
  * share the panel. Rows whose addresses continue each other are one axis. An extent that is not known runs in tiles of falling size, each
- * code of its own; the rest of a vector is masked. The tile is chosen by a small model of a core with two multiply-adds and two loads a
- * cycle, which holds for AMD since Zen 2 and Intel since Haswell (where both are one, the ratio is the same).
+ * code of its own; the rest of a vector is masked. The tile is chosen by a model of a core (tile.c).
  */
 #include "../passes/contract.h"
 #include "rules.h"
+#include "tile.h"
 
-enum { FEW_POINTS = 256,           /* panels that so few points use come from memory faster when asked for early (net-wide measurement) */
-       OPEN = 128,                 /* rows that an open extent is judged by */
+enum { LINE = 64,                  /* bytes of a cache line */
+       AHEAD = 8192,               /* bytes ahead that a stream of constants is asked for: some 100 ns of multiply-adds */
        SHARED = 8 };               /* iterations to share among threads below which open rows are shared too */
 
 /* ---- the loops ---- */
 typedef struct { const char *name; int64_t n; bool row, panel; Sym *sym; Expr *extent; } Loop;   /* n -1: open; panel: the panel moves with it */
-
-typedef struct { int r1, r2, v; double cost; } Tile;
 
 typedef struct {
   Case *k;
@@ -26,7 +24,10 @@ typedef struct {
   Tile tile;
   Sym *blocked;
   Str splits, order;
-  Names par;
+  Names par, steps;                /* shared loops; the loops around the innermost body, except those outside of a panel */
+  int64_t nsteps, tiles;           /* runs of the innermost body, and tiles, for a panel; 0: open */
+  int first;                       /* of steps that is a reduction's */
+  bool constant;                   /* the panel is one, packed */
 } Plan;
 
 static void name_axes(Plan *p) {
@@ -90,6 +91,7 @@ static void fuse(Plan *p, int a) {
   subst_set(&to, y->sym, s->self);
   p->w.body = subst_apply(&to, p->w.body);
   p->w.store = subst_apply(&to, p->w.store);
+  p->w.broadcast = subst_apply(&to, (Expr *)p->w.broadcast);
   *x = (Loop){name, const_extent(extent), true, false, s, extent};
   memmove(y, y + 1, sizeof *y * (size_t)(--p->n - a - 1));
   if (p->v > a) p->v--;
@@ -108,31 +110,6 @@ static void choose_rows(Plan *p) {
 }
 
 /* ---- the tile ---- */
-/* Cycles per step of K for r points by v vectors: multiply-adds, loads of both operands, four cycles until a sum can be added to, loop. */
-static double step_cost(int r, int v) { return MAX(MAX(r * v, r + v) / 2.0, 4) + 0.15 * v + 0.1 * r + 0.4; }
-
-/* Tile sizes that an open extent runs through after tiles of r. */
-static int next_run(int r) {
-  static const int runs[] = {14, 8, 4, 2, 1};
-  for (int i = 0; i < COUNT(runs); i++)
-    if (runs[i] < r) return runs[i];
-  return 0;
-}
-
-static double rest_cost(int rest, int r, int v) {
-  double cost = 0;
-  for (int run = r; rest > 0; run = next_run(run)) cost += rest / run * step_cost(run, v), rest %= run;
-  return cost;
-}
-
-/* Per row, of n rows (-1: open) in tiles of r, others rows of a second axis in each. */
-static double row_cost(int64_t n, int r, int others, int v) {
-  if (n >= 0) return ((double)(n / r) * step_cost(r * others, v) + (n % r ? step_cost((int)(n % r) * others, v) : 0)) / (double)(n * others);
-  double rest = 0;
-  for (int i = 1; i < r; i++) rest += rest_cost(i, r, v) / r;
-  return (OPEN / r * step_cost(r, v) + rest) / (OPEN / r * r + (r - 1) / 2.0);
-}
-
 /* How the panel can lie for tiles of v vectors: stored in blocks as wide, as it stands, or not at all. */
 typedef enum { PANEL_NONE, PANEL_PLAIN, PANEL_PACKED } PanelFit;
 typedef struct { const Plan *p; const Sym *s; int64_t width; PanelFit fit; } PanelUse;
@@ -156,25 +133,44 @@ static PanelFit panel_fit(const Plan *p, int v) {
   return u.fit;
 }
 
-static Tile choose_tile(const Plan *p) {
-  const Target *t = p->k->m->target;
-  const Loop *n1 = p->row[0] < 0 ? NULL : &p->loop[p->row[0]], *n2 = p->row[1] < 0 ? NULL : &p->loop[p->row[1]];
-  int64_t m1 = n1 ? n1->n : 1, m2 = n2 && m1 > 0 && n2->n > 0 ? n2->n : 1, n = p->loop[p->v].n;
-  int64_t vectors = n < 0 ? OPEN / p->w.lanes : (n + p->w.lanes - 1) / p->w.lanes;
-  Tile best = {1, 1, 0, 1e30};
-  for (int v = 1; v <= 6 && v <= vectors; v++) {
-    PanelFit fit = panel_fit(p, v);
-    for (int r1 = 1; fit && r1 <= 28 && (m1 < 0 || r1 <= m1); r1++)
-      for (int r2 = 1; r2 <= (r1 == m1 ? MIN(m2, 8) : 1); r2++) {
-        int r = r1 * r2;
-        if (r * v + v + 1 >= t->vector_regs || r > 28) continue;
-        double blocks = (double)(m2 / r2 + (m2 % r2 != 0)) * r2 / (double)m2;
-        double panels = (double)((vectors + v - 1) / v * v) / (double)vectors;
-        Tile tile = {r1, r2, v, row_cost(m1, r1, r2, v) * blocks * panels / v * (fit == PANEL_PLAIN ? 1.1 : 1)};
-        if (tile.cost < best.cost * 0.999) best = tile;
-      }
+static void find_constant(const Expr *e, void *user) { *(bool *)user |= e->op == EX_LOAD && e->u.tensor->data && !e->u.tensor->data->splat; }
+
+/* Bytes from a row to the next in the broadcast operand: of the first load that moves with the axis. */
+typedef struct { Ctx *c; Sym *s; int64_t stride; } RowStride;
+static void find_stride(const Expr *e, void *user) {
+  RowStride *w = user;
+  Expr *coef, *rest;
+  int64_t step;
+  if (e->op != EX_LOAD || !expr_uses(e, w->s)) return;
+  Expr *offset = layout_offset(w->c, e->u.tensor, e->a);
+  bool known = expr_is_linear(w->c, offset, w->s, &coef, &rest) && ex_is_int(coef, &step);
+  w->stride = known ? step * dtype_bytes(e->u.tensor->dtype) : -1;
+}
+
+static TileProblem tile_problem(Plan *p) {
+  Ctx *c = p->k->c;
+  const Loop *vector = &p->loop[p->v];
+  TileProblem t = {.target = p->k->m->target, .lanes = p->w.lanes, .rows = {1, 1}, .others = 1, .k = 1};
+  t.vectors = vector->n < 0 ? TILE_OPEN / t.lanes : (vector->n + t.lanes - 1) / t.lanes;
+  for (int i = 0; i < 2 && p->row[i] >= 0; i++) {
+    RowStride w = {c, p->loop[p->row[i]].sym, 0};
+    expr_visit(p->w.broadcast, find_stride, &w);
+    t.rows[i] = p->loop[p->row[i]].n;
+    t.stride[i] = w.stride;
   }
-  return best;
+  for (int i = 0; i < p->n; i++)
+    if (p->loop[i].row && i != p->row[0] && i != p->row[1]) t.others *= p->loop[i].n < 0 ? 1 : p->loop[i].n;
+  for (int i = 1; i < p->w.reduce->n; i++) {
+    int64_t n = const_extent(p->w.reduce->a[i]->u.sym->extent);
+    t.k *= n < 0 ? TILE_OPEN : n;
+  }
+  if (t.rows[0] < 0 || t.rows[1] < 0) t.rows[1] = 1;
+  for (int v = 1; v <= TILE_VECTORS; v++) {
+    PanelFit fit = panel_fit(p, v);
+    t.panel_cost[v] = fit == PANEL_NONE ? 0 : fit == PANEL_PLAIN ? 1.1 : 1;
+  }
+  expr_visit(p->w.panel, find_constant, &t.constant);
+  return t;
 }
 
 /* ---- the reduction ---- */
@@ -207,22 +203,35 @@ static bool is_window(const Plan *p, const Sym *s) {
 }
 
 /* K: the blocked axis in blocks outside, other axes, then inside the block unrolled; else the last axis in steps of four. */
+static void add_step(Plan *p, const char *name, int64_t n) {
+  vec_push(p->k->c, &p->steps, name);
+  p->nsteps *= MAX(n, 0);
+}
+
 static void reduction_order(Plan *p) {
   Case *k = p->k;
   const Expr *reduce = p->w.reduce;
-  int n = reduce->n - 1, last = n - 1, lanes = k->lanes, rank = k->st->out->rank;
+  int n = reduce->n - 1, last = n - 1, lanes = k->lanes, rank = k->st->out->rank, first = p->first = p->steps.n;
+  p->tiles = p->nsteps;
   for (int i = 0; i < n; i++)
     if (reduce->a[1 + i]->u.sym == p->blocked) last = i;
   const char *name = rule_axis_name(k, rank + last);
-  if (p->blocked) str_add(&p->splits, "split %s %d -> %s.o %s.b; ", name, lanes, name, name);
-  if (p->blocked) str_add(&p->order, " %s.o", name);
-  for (int i = 0; i < n; i++)
-    if (i != last) str_add(&p->order, " %s", rule_axis_name(k, rank + i));
-  if (is_window(p, reduce->a[1 + last]->u.sym)) str_add(&p->order, " %s", name);
-  else {
-    str_add(&p->splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, p->blocked ? ".b" : "", p->blocked ? 8 : 4, name, name, name);
-    str_add(&p->order, " %s.i %s.u", name, name);
+  int64_t extent = const_extent(reduce->a[1 + last]->u.sym->extent), unroll = p->blocked ? 8 : 4;
+  if (p->blocked) {
+    str_add(&p->splits, "split %s %d -> %s.o %s.b; ", name, lanes, name, name);
+    add_step(p, ctx_printf(k->c, "%s.o", name), extent < 0 ? extent : (extent + lanes - 1) / lanes);
+    extent = lanes;
   }
+  for (int i = 0; i < n; i++)
+    if (i != last) add_step(p, rule_axis_name(k, rank + i), const_extent(reduce->a[1 + i]->u.sym->extent));
+  bool window = is_window(p, reduce->a[1 + last]->u.sym);
+  if (window) add_step(p, name, extent);
+  else {
+    str_add(&p->splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, p->blocked ? ".b" : "", (int)unroll, name, name, name);
+    add_step(p, ctx_printf(k->c, "%s.i", name), extent < 0 ? extent : (extent + unroll - 1) / unroll);
+  }
+  for (int i = first; i < p->steps.n; i++) str_add(&p->order, " %s", p->steps.v[i]);
+  if (!window) str_add(&p->order, " %s.u", name);
 }
 
 /* ---- the schedule ---- */
@@ -244,10 +253,12 @@ static void split_rows(Plan *p, int which, int r, bool share) {
     vec_push(p->k->c, &p->par, ctx_printf(p->k->c, "%s.c", n));
   }
   str_add(&p->splits, "split %s %d", of, r);
-  for (int run = open ? next_run(r) : 0; run; run = next_run(run)) str_add(&p->splits, " %d", run);
+  for (int run = open ? tile_next_run(r) : 0; run; run = tile_next_run(run)) str_add(&p->splits, " %d", run);
   str_add(&p->splits, " -> %s.o %s.i; unroll %s.i; ", n, n, n);
-  if (open) str_add(&p->order, " %s.o", n);
-  else vec_push(p->k->c, &p->par, ctx_printf(p->k->c, "%s.o", n));
+  const char *tiles = ctx_printf(p->k->c, "%s.o", n);
+  if (open) str_add(&p->order, " %s", tiles);
+  else vec_push(p->k->c, &p->par, tiles);
+  if (!open || !p->steps.n) add_step(p, tiles, (open ? TILE_OPEN : p->loop[p->row[which]].n + r - 1) / r);
 }
 
 /* Loops outside the tile: those that the panel moves with, panels, the others. */
@@ -259,11 +270,25 @@ static int64_t outer_loops(Plan *p) {
       const Loop *l = &p->loop[i];
       if (i == p->v || i == p->row[0] || i == p->row[1] || l->panel != data) continue;
       vec_push(p->k->c, &p->par, l->name);
+      if (!data && l->n > 0) add_step(p, l->name, l->n);
       count *= l->n < 0 ? 1 : l->n;
     }
     if (data && !placed) vec_push(p->k->c, &p->par, ctx_printf(p->k->c, "%s.o", p->loop[p->v].name));
   }
   return placed ? count : count * (p->loop[p->v].n / (p->tile.v * p->k->lanes) + 1);
+}
+
+/* Constants come from memory at a fraction of the speed at which tiles could use them: while the tiles of a panel are computed the next one is
+ * asked for, evenly; a panel that is used once, or too large to be there twice, some bytes ahead. */
+static void look_ahead(Plan *p) {
+  int64_t panel = p->tile.v * p->k->lanes * 4, steps = p->nsteps;
+  for (int i = 1; i < p->w.reduce->n; i++) panel *= const_extent(p->w.reduce->a[i]->u.sym->extent);
+  if (steps <= 0 || !p->constant || p->loop[p->v].n < 0) return;
+  bool next = p->tile.ahead;
+  if (!next) steps /= p->tiles;
+  str_add(&p->k->text, "ahead %lld %lld", (long long)(next ? panel : AHEAD), (long long)(((panel + LINE - 1) / LINE + steps - 1) / steps));
+  for (int i = next ? 0 : p->first; i < p->steps.n; i++) str_add(&p->k->text, " %s", p->steps.v[i]);
+  str_add(&p->k->text, "; ");
 }
 
 static void write_schedule(Plan *p) {
@@ -275,13 +300,12 @@ static void write_schedule(Plan *p) {
   for (int i = 1; i >= 0; i--)
     if (p->row[i] >= 0) str_add(out, " %s.i", p->loop[p->row[i]].name);
   str_add(out, " %s.u %s.v; ", v, v);
+  look_ahead(p);
   rule_share_loops(p->k, &p->par);
-  int64_t rows = contract_rows(&p->w, 1 << 20);
-  if (rows > 1 && rows <= FEW_POINTS) str_add(out, "prefetch 4096; ");
 }
 
 const char *rule_contraction(Case *k) {
-  Plan p = {.k = k, .v = -1, .splits = str_new(k->c), .order = str_new(k->c)};
+  Plan p = {.k = k, .v = -1, .nsteps = 1, .splits = str_new(k->c), .order = str_new(k->c)};
   if (!rule_is_alone(k)) return "not a sum of products";
   const char *why = contract_view(k->c, k->st, k->lanes, &p.w);
   if (why) return why;
@@ -289,11 +313,13 @@ const char *rule_contraction(Case *k) {
   name_axes(&p);
   if (p.v < 0) return "the vector axis is outside";
   choose_rows(&p);
-  p.tile = choose_tile(&p);
-  if (!p.tile.v) return "the panel operand is not contiguous in blocks of vectors";
+  TileProblem problem = tile_problem(&p);
+  if (!tile_choose(&problem, &p.tile, 1)) return "the panel operand is not contiguous in blocks of vectors";
   if (p.row[1] >= 0 && p.tile.r2 == 1) p.row[1] = -1;
   p.blocked = blocked_axis(&p);
-  if (panel_fit(&p, p.tile.v) == PANEL_PACKED) rule_pack_constants(k, k->st->axes[p.w.axis[p.w.v].axis], (int64_t)p.tile.v * k->lanes, p.blocked);
+  bool packed = problem.panel_cost[p.tile.v] == 1;
+  p.constant = problem.constant && packed;
+  if (packed) rule_pack_constants(k, k->st->axes[p.w.axis[p.w.v].axis], (int64_t)p.tile.v * k->lanes, p.blocked);
   split_panel(&p);
   bool open = p.loop[p.v].n < 0, share = outer_loops(&p) < SHARED && !k->loop;
   if (open) str_add(&p.order, " %s.o", p.loop[p.v].name);

@@ -260,15 +260,6 @@ static Ref gather(Emit *e, const Tensor *t, const Expr *index) {
   return intrinsic(e, "llvm.masked.gather", over, 2, args, 4);
 }
 
-/* Once a cache line: the constants that the reduction reads next. */
-static void prefetch_ahead(Emit *e, const Tensor *t, Ref p, Val at) {
-  if (!e->kernel || !e->kernel->prefetch || t->scope != SCOPE_CONST || at.c * dtype_bytes(t->dtype) % 64) return;
-  Ref bytes = int_const(e, e->kernel->prefetch), ahead = LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, "");
-  LLVMTypeRef over[] = {e->ptr};
-  Ref args[] = {ahead, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, 3, false), LLVMConstInt(e->i32, 1, false)};
-  intrinsic(e, "llvm.prefetch", over, 1, args, 4);
-}
-
 /* What lane `lane` adds to the address: the terms of the sum that move with the lanes, if they are constants there. */
 static int64_t lane_term(Emit *e, const Expr *x, int64_t lane, bool *ok) {
   if (x->op == EX_SYM && x->u.sym == e->vsym) return lane;
@@ -341,7 +332,6 @@ static Val eval_fetch(Emit *e, const Expr *x) {
   uint64_t key[3] = {2000 + 2 * (is_written(e, t) ? e->epoch : 0) + (stride == 1), KEY(base_of(e, t)) ^ (uint64_t)at.c << 20, KEY(at.v)};
   Ref v = plain ? cse_find(e, key) : NULL;
   if (!v) {
-    if (stride == 1) prefetch_ahead(e, t, p, at);
     v = from_memory(e, t->dtype, stride == 1 ? load_vector(e, t, p) : load_scalar(e, t, p));
     if (plain) cse_add(e, key, v);
   }
@@ -658,6 +648,16 @@ static void store_memory(Emit *e, const Stmt *s) {
   e->epoch++;
 }
 
+static void emit_prefetch(Emit *e, const Stmt *s) {
+  enum { READ = 0, INTO_L2 = 2, DATA = 1 };
+  memo_open(e);
+  Ref args[] = {address(e, s->tensor, eval_lane0(e, s->index)), LLVMConstInt(e->i32, READ, false), LLVMConstInt(e->i32, INTO_L2, false),
+                LLVMConstInt(e->i32, DATA, false)};
+  LLVMTypeRef over[] = {e->ptr};
+  intrinsic(e, "llvm.prefetch", over, 1, args, 4);
+  memo_close(e);
+}
+
 /* ---- loops ---- */
 static void emit_stmt(Emit *e, const Stmt *s);
 
@@ -866,6 +866,7 @@ static void emit_stmt(Emit *e, const Stmt *s) {
       break;
     case ST_CALL: emit_call(e, s); break;
     case ST_BARRIER: break;
+    case ST_PREFETCH: emit_prefetch(e, s); break;
   }
 }
 

@@ -496,17 +496,23 @@ static int read_combiner(TextReader *r) {
   lex_fail(&r->lx, "expected '=' or a combiner");
 }
 
-static Stmt *read_store(TextReader *r) {
+static Tensor *read_place(TextReader *r, bool write, Expr **index) {
   const Kernel *k = r->kernel;
   Lexer at = r->lx;
   const char *name = lex_name(&r->lx);
   Tensor *t = map_get(&r->scope.tensors, KEY(name));
   if (!t) lex_fail(&at, "unknown tensor '%s'", diag_quote(r->c, name));
-  for (int i = 0; i < k->nparams; i++)
+  for (int i = 0; write && i < k->nparams; i++)
     if (k->params[i] == t && !k->writes[i]) lex_fail(&at, "'%s' is no output", diag_quote(r->c, name));
   lex_expect(&r->lx, "{");
-  Expr *index = parse_expr_as(&r->lx, &r->scope, DT_I64);
+  *index = parse_expr_as(&r->lx, &r->scope, DT_I64);
   lex_expect(&r->lx, "}");
+  return t;
+}
+
+static Stmt *read_store(TextReader *r) {
+  Expr *index;
+  Tensor *t = read_place(r, true, &index);
   int combiner = read_combiner(r);
   lex_expect(&r->lx, "=");
   return st_store(r->c, t, index, parse_expr_as(&r->lx, &r->scope, t->dtype), combiner);
@@ -548,6 +554,12 @@ static Stmt *read_call(TextReader *r) {
   return st;
 }
 
+static Stmt *read_prefetch(TextReader *r) {
+  Expr *index;
+  Tensor *t = read_place(r, false, &index);
+  return st_prefetch(r->c, t, index);
+}
+
 /* Programs call kernels, kernels store. */
 static Stmt *read_stmt(TextReader *r) {
   if (lex_accept(&r->lx, "if")) return read_if(r);
@@ -560,6 +572,7 @@ static Stmt *read_stmt(TextReader *r) {
     if (lex_is(&r->lx, loop_kind_name[kind])) return read_for(r, (LoopKind)kind);
   if (lex_accept(&r->lx, "alloc")) return read_alloc(r);
   if (lex_accept(&r->lx, "barrier")) return st_barrier(r->c);
+  if (lex_accept(&r->lx, "prefetch")) return read_prefetch(r);
   return read_store(r);
 }
 
@@ -607,7 +620,6 @@ Kernel *text_read_kernel(TextReader *outer) {
   TextReader *r = &(TextReader){ .c = outer->c, .lx = outer->lx, .scope = scope_new(outer->c) };
   Kernel *k = NEW(r->c, Kernel);
   SymList dims = { 0 };
-  int64_t prefetch = 0;
   r->kernel = k;
   lex_expect(&r->lx, "kernel");
   k->name = lex_name(&r->lx);
@@ -617,9 +629,7 @@ Kernel *text_read_kernel(TextReader *outer) {
   read_params(r, k);
   text_skip_dims(r);
   if (lex_accept(&r->lx, "scratch")) k->scratch_bytes = lex_int(&r->lx);
-  if (lex_accept(&r->lx, "prefetch")) prefetch = lex_int(&r->lx);
-  if (k->scratch_bytes < 0 || prefetch < 0 || prefetch > INT32_MAX) lex_fail(&r->lx, "no such number of bytes");
-  k->prefetch = (int)prefetch;
+  if (k->scratch_bytes < 0) lex_fail(&r->lx, "no such number of bytes");
   if (lex_accept(&r->lx, "why")) k->why = text_read_string(r);
   if (lex_accept(&r->lx, "@")) k->source = text_read_string(r);
   k->body = text_read_block(r);

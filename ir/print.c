@@ -350,7 +350,7 @@ const char *graph_text(Graph *g) {
 
 /* Words that begin statements: a tensor of such a name is quoted where it begins one. */
 static bool stmt_keyword(const char *name) {
-  static const char *const words[] = { "if", "alloc", "call", "barrier" };
+  static const char *const words[] = { "if", "alloc", "call", "barrier", "prefetch" };
   for (int i = 0; i < COUNT(words); i++)
     if (!strcmp(name, words[i])) return true;
   for (int i = 0; i <= LOOP_THREAD; i++)
@@ -380,12 +380,17 @@ static void print_param(Str *s, const Tensor *t) {
   text_type(s, t);
 }
 
-static void print_store(Str *s, const Stmt *st) {
+static void print_place(Str *s, const Stmt *st) {
   if (stmt_keyword(st->tensor->name)) lex_add_string(s, st->tensor->name);
   else lex_add_name(s, st->tensor->name);
   str_add(s, "{");
   print_expr(s, st->index);
-  str_add(s, "} %s= ", st->combiner < 0 ? "" : combiner_name[st->combiner]);
+  str_add(s, "}");
+}
+
+static void print_store(Str *s, const Stmt *st) {
+  print_place(s, st);
+  str_add(s, " %s= ", st->combiner < 0 ? "" : combiner_name[st->combiner]);
   print_expr(s, st->value);
 }
 
@@ -436,6 +441,10 @@ void text_stmt(Str *s, const Stmt *st, int depth) {
     break;
   case ST_CALL: print_call(s, st); break;
   case ST_BARRIER: str_add(s, "barrier"); break;
+  case ST_PREFETCH:
+    str_add(s, "prefetch ");
+    print_place(s, st);
+    break;
   case ST_SEQ: break;
   }
   str_add(s, "\n");
@@ -461,7 +470,6 @@ static void print_head(Str *s, const Kernel *k) {
   text_dims(s, k->dims.v, k->dims.n);
   str_add(s, ")");
   if (k->scratch_bytes) str_add(s, " scratch %lld", (long long)k->scratch_bytes);
-  if (k->prefetch) str_add(s, " prefetch %d", k->prefetch);
   if (k->why && *k->why) {
     str_add(s, " why ");
     lex_add_string(s, k->why);

@@ -73,3 +73,10 @@ Stmt *st_call(Ctx *c, Kernel *k, Tensor *const *args, int n) {
 }
 
 Stmt *st_barrier(Ctx *c) { return st_new(c, ST_BARRIER, 0); }
+
+Stmt *st_prefetch(Ctx *c, Tensor *t, Expr *index) {
+  Stmt *s = st_new(c, ST_PREFETCH, 0);
+  s->tensor = t;
+  s->index = index;
+  return s;
+}

@@ -1,11 +1,11 @@
-/* stmt.h - the tensor IR: seven statements, kernels, programs. Loop kinds stay kinds until emission. */
+/* stmt.h - the tensor IR: eight statements, kernels, programs. Loop kinds stay kinds until emission. */
 #ifndef DLC_STMT_H
 #define DLC_STMT_H
 
 #include "expr.h"
 #include "graph.h"
 
-typedef enum { ST_FOR, ST_STORE, ST_IF, ST_ALLOC, ST_SEQ, ST_CALL, ST_BARRIER } StmtOp;
+typedef enum { ST_FOR, ST_STORE, ST_IF, ST_ALLOC, ST_SEQ, ST_CALL, ST_BARRIER, ST_PREFETCH } StmtOp;
 typedef enum { LOOP_SERIAL, LOOP_PARALLEL, LOOP_VECTOR, LOOP_UNROLL, LOOP_BLOCK, LOOP_THREAD } LoopKind;
 extern const char *const loop_kind_name[];                   /* "for" "parallel" "vector" "unroll" "block" "thread" */
 
@@ -15,15 +15,16 @@ extern const char *const loop_kind_name[];                   /* "for" "parallel"
  * ALLOC  tensor (SCOPE_REG: emitted as SSA values, indices constant after unrolling; SCOPE_SCRATCH: the thread's scratch) in body[0]
  * SEQ    body[0..n)
  * CALL   in a program: kernel with the tensors args[], in kernel->params order
- * BARRIER */
+ * BARRIER
+ * PREFETCH  tensor{index} will be read soon; the index may lie outside of the tensor */
 struct Stmt {
   StmtOp op;
   LoopKind kind;
   Sym *sym;
   Expr *extent;                    /* FOR */
   int lanes;                       /* VECTOR */
-  Tensor *tensor;                  /* STORE, ALLOC */
-  Expr *index, *value;             /* STORE; IF: value is the condition */
+  Tensor *tensor;                  /* STORE, ALLOC, PREFETCH */
+  Expr *index, *value;             /* STORE, PREFETCH; IF: value is the condition */
   int combiner;                    /* STORE: -1 plain */
   Kernel *kernel;                  /* CALL */
   Tensor **args;
@@ -43,7 +44,6 @@ struct Kernel {
   VEC(Sym *) dims;
   Stmt *body;
   int64_t scratch_bytes;           /* per thread, after lowering */
-  int prefetch;                    /* bytes ahead of a load of constants that the cache is told of; 0: leave it to the hardware */
   const char *why;                 /* rule that scheduled it, for --explain */
   const char *source;              /* the ONNX nodes it came from, for profiles */
 };
@@ -55,6 +55,7 @@ Stmt *st_alloc(Ctx *c, Tensor *t, Stmt *body);
 Stmt *st_seq(Ctx *c, Stmt *const *s, int n);                 /* nested SEQs are flattened, NULLs dropped */
 Stmt *st_call(Ctx *c, Kernel *k, Tensor *const *args, int n);
 Stmt *st_barrier(Ctx *c);
+Stmt *st_prefetch(Ctx *c, Tensor *t, Expr *index);
 
 /* Copies with symbols and tensors of their own, in names and order of operands free of the compile's history (stmt_canon.c). */
 Stmt *stmt_canonical(Ctx *c, const Stmt *s);

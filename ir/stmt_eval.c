@@ -312,6 +312,7 @@ static Code *make_code(Machine *m, const Stmt *s) {
     for (int i = 0; i < s->n; i++) code->seq[i] = make_code(m, s->body[i]);
     break;
   case ST_CALL: diag_bug(m->c, "kernel '%s' calls kernel '%s'", m->kernel->name, s->kernel->name);
+  case ST_PREFETCH: break;
   case ST_BARRIER:
     if (m->threads)
       diag_bug(m->c, "kernel '%s': a barrier between threads cannot be run one thread after the other",
@@ -359,7 +360,7 @@ static void run_code(Machine *m, Code *code) {
   case ST_SEQ:
     for (int i = 0; i < s->n; i++) run_code(m, code->seq[i]);
     break;
-  case ST_CALL: case ST_BARRIER: break;
+  case ST_CALL: case ST_BARRIER: case ST_PREFETCH: break;
   }
 }
 

@@ -200,6 +200,11 @@ static void check_store(KernelCheck *k, const Stmt *s) {
     BAD(k, "the store to '%s' has no such combiner: %d", t->name, s->combiner);
 }
 
+static void check_prefetch(KernelCheck *k, const Stmt *s) {
+  if (!map_get(&k->tensors, KEY(s->tensor))) BAD(k, "'%s' is prefetched out of its scope", s->tensor->name);
+  check_expr(k, s->index, DT_I64, "a prefetch's index");
+}
+
 static void check_alloc(KernelCheck *k, const Stmt *s) {
   Tensor *t = s->tensor;
   if (map_get(&k->tensors, KEY(t))) BAD(k, "'%s' is allocated inside its own scope", t->name);
@@ -218,6 +223,7 @@ static void check_stmt(KernelCheck *k, const Stmt *s) {
   switch (s->op) {
   case ST_FOR: check_for(k, s); break;
   case ST_STORE: check_store(k, s); break;
+  case ST_PREFETCH: check_prefetch(k, s); break;
   case ST_ALLOC: check_alloc(k, s); break;
   case ST_IF:
     check_expr(k, s->value, DT_BOOL, "a condition");

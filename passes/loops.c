@@ -384,6 +384,72 @@ static Stmt *open_body(Run *r, int pos, Phase phase, int from) {
   return root ? with_inner_stages(r, r->l->order.v[pos], pos, phase) : gen_from(r, pos + 1, phase);
 }
 
+/* ---- constants asked for before they are read ---- */
+static void find_constant(const Expr *e, void *user) {
+  if (e->op == EX_LOAD && e->u.tensor->data && !e->u.tensor->data->splat) *(const Expr **)user = e;
+}
+
+typedef VEC(Iter *) Iters;
+
+/* Iterators of the axis that are not open yet stand at their beginning; `set` lists them. */
+static void begin_axis(Ctx *c, Iter *it, Iters *set) {
+  if (iter_value(c, it)) return;
+  if (it->outer && it->run) {
+    begin_axis(c, it->outer, set);
+    begin_axis(c, it->inner, set);
+    return;
+  }
+  it->here = ex_int(c, 0);
+  vec_push(c, set, it);
+}
+
+/* Where the constant operand's part for the panel at hand begins. */
+static Expr *panel_offset(Run *r, const Expr *load) {
+  Ctx *c = r->g->c;
+  Expr *at[MAX_RANK], *old[2 * MAX_RANK];
+  int rank = r->l->stage->out->rank, n = r->l->axes.n;
+  Iters set = {0};
+  for (int i = 0; i < n; i++) {
+    old[i] = r->l->axes.v[i]->here;
+    if (i >= rank) r->l->axes.v[i]->here = ex_int(c, 0);
+    else begin_axis(c, r->l->axes.v[i], &set);
+  }
+  for (int d = 0; d < load->n; d++) at[d] = at_iters(r, load->a[d]);
+  for (int i = 0; i < set.n; i++) set.v[i]->here = NULL;
+  for (int i = 0; i < n; i++) r->l->axes.v[i]->here = old[i];
+  return layout_offset(c, load->u.tensor, at);
+}
+
+/* How often the loops of `ahead` have come round, in the order in which they stand there. */
+static Expr *steps_done(Run *r) {
+  Ctx *c = r->g->c;
+  Expr *done = ex_int(c, 0);
+  for (int i = 0; i < r->l->ahead.n; i++) {
+    const Iter *it = r->l->ahead.at[i], *p = it->parent;
+    Expr *v = iter_value(c, it);
+    if (p && p->base) v = ex_add(c, v, ex_div(c, p->base, ex_int(c, p->factor[0])));
+    done = i ? ex_add(c, ex_mul(c, done, ex_int(c, iter_max(r->g, it))), v) : v;
+  }
+  return done;
+}
+
+static Stmt *look_ahead(Run *r, Stmt *body) {
+  enum { LINE = 64 };
+  Ctx *c = r->g->c;
+  const Expr *load = NULL;
+  VEC(Stmt *) seq = {0};
+  expr_visit(r->l->reduce->a[0], find_constant, &load);
+  if (!load) return body;
+  int64_t size = dtype_bytes(load->u.tensor->dtype);
+  Expr *at = ex_add(c, panel_offset(r, load), ex_int(c, r->l->ahead.bytes / size));
+  for (int i = 0; i < r->l->ahead.lines; i++) {
+    Expr *line = ex_add(c, ex_mul(c, steps_done(r), ex_int(c, r->l->ahead.lines)), ex_int(c, i));
+    vec_push(c, &seq, st_prefetch(c, load->u.tensor, ex_add(c, at, ex_mul(c, line, ex_int(c, LINE / size)))));
+  }
+  vec_push(c, &seq, body);
+  return st_seq(c, seq.v, seq.n);
+}
+
 static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   Ctx *c = r->g->c;
   Iter *it = r->l->order.v[pos], *p = it->parent;
@@ -394,6 +460,7 @@ static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   if (p && p->chunk && it == p->outer)
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
   Stmt *body = open_body(r, pos, phase, 0);
+  if (phase == UPDATE && r->l->ahead.n && r->l->ahead.at[r->l->ahead.n - 1] == it) body = look_ahead(r, body);
   it->value = NULL;
   if (!loop) return body;
   bool open = it->kind == LOOP_UNROLL && !ex_is_int(count, NULL);            /* a rest that may be empty */
@@ -471,7 +538,7 @@ static void add_expr(const Expr *e, void *user) {
 }
 
 static void add_stmt(Signature *s, const Stmt *st) {
-  if (st->op == ST_STORE) add_param(s, st->tensor, true);
+  if (st->op == ST_STORE || st->op == ST_PREFETCH) add_param(s, st->tensor, st->op == ST_STORE);
   if (st->extent) expr_visit(st->extent, add_expr, s);
   if (st->index) expr_visit(st->index, add_expr, s);
   if (st->value) expr_visit(st->value, add_expr, s);
@@ -498,6 +565,5 @@ Kernel *sched_kernel(Sched *s, const char *name) {
   Kernel *k = kernel_of(s->c, name, gen_stage(&g, sched_root(s)));
   k->scratch_bytes = g.scratch;
   k->source = s->group->source;
-  k->prefetch = s->prefetch;
   return k;
 }

@@ -184,9 +184,19 @@ static const char *do_vector(Words *w) {
   return set_kind(w, LOOP_VECTOR, lanes);
 }
 
-static const char *do_prefetch(Words *w) {
-  w->s->prefetch = w->n == 2 ? atoi(w->word[1]) : 0;
-  return w->s->prefetch > 0 ? NULL : refuse(w, "wants a number of bytes");
+static const char *do_ahead(Words *w) {
+  StageLoops *l = w->s->current;
+  if (w->n < 4 || w->n - 3 > COUNT(l->ahead.at)) return refuse(w, "wants: bytes lines loops");
+  l->ahead.bytes = strtoll(w->word[1], NULL, 10);
+  l->ahead.lines = atoi(w->word[2]);
+  l->ahead.n = 0;
+  if (l->ahead.bytes < 0 || l->ahead.lines < 1 || l->ahead.lines > 64) return refuse(w, "no such distance or number of lines");
+  for (int i = 3; i < w->n; i++) {
+    Iter *it = iter_find(l, w->word[i]);
+    if (!it) return refuse(w, "no such loop");
+    l->ahead.at[l->ahead.n++] = it;
+  }
+  return NULL;
 }
 
 static const char *do_at(Words *w) {
@@ -201,7 +211,7 @@ static const char *do_at(Words *w) {
 static const struct { const char *name; const char *(*apply)(Words *w); } primitives[] = {
   {"in", do_in},       {"split", do_split},       {"chunk", do_chunk},   {"fuse", do_fuse}, {"order", do_order},
   {"parallel", do_parallel}, {"vector", do_vector}, {"unroll", do_unroll}, {"at", do_at},
-  {"partial", do_partial}, {"prefetch", do_prefetch},
+  {"partial", do_partial}, {"ahead", do_ahead},
 };
 
 static const char *apply_statement(Sched *s, char *text) {

@@ -10,7 +10,8 @@
  *   parallel i | vector i 16 | unroll i
  *   partial i                a reduction iterator each of whose steps keeps a result of its own, combined after the reduction
  *                            (a vector iterator over a reduction axis is always partial: one result per lane)
- *   prefetch 4096            constants are asked for that many bytes ahead
+ *   ahead 65536 2 i k        in every step of loop k, of the loops named the innermost, the next 2 cache lines of constants are asked for:
+ *                            those that many bytes beyond the panel's beginning, counted over all steps of these loops
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
  */
 #ifndef DLC_SCHED_H
@@ -48,6 +49,7 @@ typedef struct StageLoops {
   VEC(Iter *) order;               /* leaves from outside in */
   VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
+  struct { int64_t bytes; int lines, n; Iter *at[16]; } ahead;
 } StageLoops;
 
 typedef struct Sched {
@@ -55,7 +57,6 @@ typedef struct Sched {
   Group *group;
   VEC(StageLoops *) stages;
   StageLoops *current;
-  int prefetch;                    /* bytes */
   Str text;                        /* what was applied: parses back */
 } Sched;
 

@@ -7,6 +7,7 @@
 
 #include "../codegen/codegen.h"
 #include "../codegen/link.h"
+#include "../codegen/tile.h"
 #include "../passes/passes.h"
 #include "../runtime/dlc.h"
 #include "library.h"
@@ -510,6 +511,36 @@ static void test_attention(void) {
   }
 }
 
+/* ---- tiles ---- */
+static Tile tile(const char *cpu_name, int64_t rows, int64_t k, int64_t columns, bool constant) {
+  Ctx *c = ctx_new();
+  const Target *t = target_find(c, cpu_name);
+  int lanes = target_lanes(t, 32);
+  TileProblem p = {.target = t, .lanes = lanes, .rows = {rows, 1}, .stride = {4 * k, 0}, .others = 1, .k = k, .constant = constant,
+                   .vectors = (columns + lanes - 1) / lanes, .panel_cost = {0, 1, 1, 1, 1, 1, 1}};
+  Tile best[3];
+  int n = tile_choose(&p, best, 3);
+  CU_ASSERT(n > 0);
+  for (int i = 0; i < n; i++) {
+    CU_ASSERT(best[i].r1 * best[i].r2 * best[i].v + best[i].v + 1 < t->vector_regs);
+    CU_ASSERT(!i || best[i].cost >= best[i - 1].cost * 0.999);
+  }
+  ctx_free(c);
+  return best[0];
+}
+
+static void test_tiles(void) {
+  EACH_CPU {
+    for (int64_t rows = -1; rows < 200; rows += rows < 30 ? 1 : 31) tile(cpu, rows ? rows : 1, 64 + 7 * rows, 16 + rows, rows & 1);
+    CU_ASSERT(tile(cpu, 1, 512, 512, true).r1 == 1);
+    CU_ASSERT(tile(cpu, 1, 4096, 4096, true).v > 2);           /* sums enough to hide the latency of additions */
+  }
+  CU_ASSERT(tile("x86-64-v4", 128, 1024, 1024, false).r1 <= 10);             /* rows a multiple of 4 KiB apart share a set of the cache */
+  Tile few = tile("x86-64-v4", 16, 512, 512, true), narrow = tile("x86-64-v4", 196, 256, 16, true);
+  CU_ASSERT(few.r1 == 8 && few.v == 2 && few.ahead);
+  CU_ASSERT(narrow.v == 1 && narrow.r1 > 12);
+}
+
 int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
@@ -517,6 +548,7 @@ int main(void) {
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
+  CU_add_test(s, "tiles", test_tiles);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "grouped convolution", test_grouped);

@@ -79,6 +79,7 @@ static const char *const copy =
   "    }\n"
   "    barrier\n"
   "    for i.1 < 16 {\n"
+  "      prefetch \"x:0\"{i.1 + 64}\n"
   "      if (i.1 < 8) {\n"
   "        y{i.1} max= t{i.1}\n"
   "      } else {\n"
@@ -163,6 +164,8 @@ static void test_verifier(void) {
   const struct { Stmt *body; const char *message; } bad[] = {
     { st_store(c, x, zero, one, -1), "input 'x' is written" },
     { st_store(c, r, zero, one, -1), "'r' is written out of its scope" },
+    { st_prefetch(c, r, zero), "'r' is prefetched out of its scope" },
+    { st_prefetch(c, x, i->self), "'i' is not bound" },
     { st_store(c, y, i->self, one, -1), "'i' is not bound" },
     { st_store(c, y, ex_const(c, DT_I32, 0), one, -1), "is i32 and not i64" },
     { st_store(c, y, zero, ex_fetch(c, r, zero), -1), "'r' is read out of its scope" },
