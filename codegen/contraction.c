@@ -9,6 +9,7 @@
 #include "rules.h"
 
 enum { FEW_POINTS = 256,           /* panels that so few points use come from memory faster when asked for early (net-wide measurement) */
+       AHEAD = 4096,               /* bytes */
        OPEN = 128,                 /* rows that an open extent is judged by */
        SHARED = 8 };               /* iterations to share among threads below which open rows are shared too */
 
@@ -266,6 +267,13 @@ static int64_t outer_loops(Plan *p) {
   return placed ? count : count * (p->loop[p->v].n / (p->tile.v * p->k->lanes) + 1);
 }
 
+/* How far ahead constants are asked for: while rows use one panel the next comes into L2, if there is room for both. */
+static int64_t prefetch_distance(const Plan *p) {
+  int64_t bytes = p->tile.v * p->k->lanes * (int64_t)sizeof(float);
+  for (int i = 1; i < p->w.reduce->n; i++) bytes *= MAX(const_extent(p->w.reduce->a[i]->u.sym->extent), 0);
+  return bytes > AHEAD && bytes <= p->k->m->target->l2_bytes / 8 * 3 ? bytes : AHEAD;
+}
+
 static void write_schedule(Plan *p) {
   Str *out = &p->k->text;
   const char *v = p->loop[p->v].name;
@@ -277,7 +285,7 @@ static void write_schedule(Plan *p) {
   str_add(out, " %s.u %s.v; ", v, v);
   rule_share_loops(p->k, &p->par);
   int64_t rows = contract_rows(&p->w, 1 << 20);
-  if (rows > 1 && rows <= FEW_POINTS) str_add(out, "prefetch 4096; ");
+  if (rows > 1 && rows <= FEW_POINTS) str_add(out, "prefetch %lld; ", (long long)prefetch_distance(p));
 }
 
 const char *rule_contraction(Case *k) {

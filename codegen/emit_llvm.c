@@ -260,12 +260,15 @@ static Ref gather(Emit *e, const Tensor *t, const Expr *index) {
   return intrinsic(e, "llvm.masked.gather", over, 2, args, 4);
 }
 
+enum { FAR = 16 << 10 };           /* what is asked for so many bytes ahead would not stay in L1 until it is read */
+
 /* Once a cache line: the constants that the reduction reads next. */
 static void prefetch_ahead(Emit *e, const Tensor *t, Ref p, Val at) {
   if (!e->kernel || !e->kernel->prefetch || t->scope != SCOPE_CONST || at.c * dtype_bytes(t->dtype) % 64) return;
   Ref bytes = int_const(e, e->kernel->prefetch), ahead = LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, "");
   LLVMTypeRef over[] = {e->ptr};
-  Ref args[] = {ahead, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, 3, false), LLVMConstInt(e->i32, 1, false)};
+  int cache = e->kernel->prefetch > FAR ? 2 : 3;             /* llvm.prefetch's locality: L2 or L1 */
+  Ref args[] = {ahead, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, cache, false), LLVMConstInt(e->i32, 1, false)};
   intrinsic(e, "llvm.prefetch", over, 1, args, 4);
 }
 
