@@ -10,6 +10,7 @@
 
 enum { FEW_POINTS = 256,           /* panels that so few points use come from memory faster when asked for early (net-wide measurement) */
        AHEAD = 4096,               /* bytes */
+       TALL = 8,                   /* rows of a tile */
        OPEN = 128,                 /* rows that an open extent is judged by */
        SHARED = 8 };               /* iterations to share among threads below which open rows are shared too */
 
@@ -267,11 +268,16 @@ static int64_t outer_loops(Plan *p) {
   return placed ? count : count * (p->loop[p->v].n / (p->tile.v * p->k->lanes) + 1);
 }
 
-/* How far ahead constants are asked for: while rows use one panel the next comes into L2, if there is room for both. */
+/* How far ahead constants are asked for: a panel, so that the next comes into L2 while rows use this one, if there is room for both beside the
+ * rows; not where it stays in L1 anyway, nor where short tiles read panels so often that L2 has no time. */
 static int64_t prefetch_distance(const Plan *p) {
-  int64_t bytes = p->tile.v * p->k->lanes * (int64_t)sizeof(float);
-  for (int i = 1; i < p->w.reduce->n; i++) bytes *= MAX(const_extent(p->w.reduce->a[i]->u.sym->extent), 0);
-  return bytes > AHEAD && bytes <= p->k->m->target->l2_bytes / 8 * 3 ? bytes : AHEAD;
+  const Target *t = p->k->m->target;
+  int64_t depth = (int64_t)sizeof(float), rows = 1;
+  for (int i = 1; i < p->w.reduce->n; i++) depth *= MAX(const_extent(p->w.reduce->a[i]->u.sym->extent), 0);
+  for (int i = 0; i < p->n; i++) rows *= p->loop[i].row ? MAX(p->loop[i].n, 1) : 1;
+  int64_t panel = depth * p->tile.v * p->k->lanes;
+  bool fits = panel > t->l1_bytes && rows * depth + 2 * panel <= t->l2_bytes / 5 * 4;
+  return fits && p->tile.r1 * p->tile.r2 >= TALL ? panel : AHEAD;
 }
 
 static void write_schedule(Plan *p) {

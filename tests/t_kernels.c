@@ -250,6 +250,7 @@ static void finish(Case *k, const char *rule, int n) {
   }
   CU_ASSERT(!rule || found >= n);
   CU_ASSERT(!k->calls || count_calls(k->m->program) == k->calls);
+  CU_ASSERT(!k->calls || (!strstr(k->m->notes.s, "line: taken") && !strstr(k->m->notes.s, "serial: taken")));
   arena = size(k, k->m->arena_bytes);
   char *memory = malloc((size_t)arena + 64);
   memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
@@ -350,7 +351,7 @@ static void siblings(int64_t rows, int64_t depth, int64_t n) {
 }
 
 static void test_strassen(void) {
-  options.eager = true;
+  options.eager = options.explain = true;                    /* the notes tell which rules took the stages of a block */
   EACH_CPU {
     one_product((Shape){1, 12, 10, 256, 1, false, false});
     one_product((Shape){1, 9, 22, 200, 1, true, false});     /* an odd row, columns short of a panel, weights turned */
@@ -364,7 +365,7 @@ static void test_strassen(void) {
     feed_forward(1, 8, 128, 128, true);
     siblings(17, 8, 130);
   }
-  options.eager = false;
+  options.eager = options.explain = false;
 }
 
 /* Is the product made so? Its size decides, and whether other roundings are allowed. */
