@@ -118,7 +118,8 @@ static bool vectors_of_cases(Case *k, const Cases *w, int v, Str *outer, Str *in
     str_add(&k->text, "split %s %d -> %s.h %s; unroll %s.h; ", n, (int)block, n, of, n);
     str_add(whole ? inner : outer, " %s.h", n);
   }
-  str_add(&k->text, "%s %s %d -> %s.o %s.v; vector %s.v %d; ", w->period[v] ? "split" : "chunk", of, k->lanes, n, n, n, k->lanes);
+  str_add(&k->text, w->period[v] ? "split %s %d" : "chunk %s %d", of, k->lanes);
+  str_add(&k->text, " -> %s.o %s.v; vector %s.v %d; ", n, n, n, k->lanes);
   str_add(outer, " %s.o", n);
   str_add(inner, " %s.v", n);
   return true;

@@ -122,7 +122,7 @@ static const char *choose_blocks(Product *k) {
   k->blocks = (pairs + MAX_PAIRS - 1) / MAX_PAIRS;
   k->block = (pairs + k->blocks - 1) / k->blocks;
   k->half = k->depth / 2;
-  if (k->columns <= 2 * k->panel && k->blocks == 1 && !k->nrest) return "a single piece";
+  if (k->columns <= 2 * k->panel) return "few columns";
   return NULL;
 }
 
