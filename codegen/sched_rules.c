@@ -89,18 +89,40 @@ void rule_share_loops(Case *k, const Names *list) {
   if (run) str_add(&k->text, "parallel %s; ", run);
 }
 
-/* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..) or by its remainder: unrolled there, one case is left ---- */
-typedef struct { Case *k; int64_t period[MAX_RANK]; bool any; } Cases;
+/* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..), by its remainder, or by blocks of it: unrolled there, one
+ * case is left ---- */
+typedef struct { Case *k; int64_t period[MAX_RANK], block[MAX_RANK]; bool any; } Cases;   /* period: of so many blocks */
 static void find_case(const Expr *e, void *user) {
   Cases *w = user;
   if (e->op != EX_EQ || !dtype_is_int((DType)e->a[0]->dtype)) return;
+  const Expr *at = e->a[0]->op == EX_CONST ? e->a[1] : e->a[0];
+  int64_t m = 0, block = 1;
+  if (at->op == EX_MOD && ex_is_int(at->a[1], &m)) at = at->a[0];
+  if (at->op == EX_DIV && ex_is_int(at->a[1], &block)) at = at->a[0];
   for (int i = 0; i < w->k->st->out->rank; i++) {
     Sym *s = w->k->st->axes[i];
-    const Expr *at = e->a[0]->op == EX_CONST ? e->a[1] : e->a[0];
-    int64_t m;
-    if (at == s->self && s->max < 8) w->period[i] = s->max + 1, w->any = true;
-    if (at->op == EX_MOD && at->a[0] == s->self && ex_is_int(at->a[1], &m) && m <= 8) w->period[i] = m, w->any = true;
+    int64_t period = m ? m : s->max / block + 1;
+    if (at == s->self && block > 0 && period <= 8) w->period[i] = period, w->block[i] = block, w->any = true;
   }
+}
+
+/* Vectors along axis v, of which `outer` goes outside of other loops; where cases alternate within a step of v, all of them are open at
+ * once, unless one is cut short. */
+static bool vectors_of_cases(Case *k, const Cases *w, int v, Str *outer, Str *inner) {
+  const char *n = rule_axis_name(k, v), *of = n;
+  int64_t extent = axis_extent(k, v), block = w->block[v], all = const_extent(k->st->axes[v]->extent);
+  if (w->period[v]) {
+    if (block % k->lanes || !k->loop || extent != block * w->period[v]) return false;
+    bool whole = all % extent == 0;
+    of = ctx_printf(k->c, "%s.j", n);
+    str_add(&k->text, "split %s %d -> %s.h %s; unroll %s.h; ", n, (int)block, n, of, n);
+    str_add(whole ? inner : outer, " %s.h", n);
+  }
+  str_add(&k->text, w->period[v] ? "split %s %d" : "chunk %s %d", of, k->lanes);
+  str_add(&k->text, " -> %s.o %s.v; vector %s.v %d; ", n, n, n, k->lanes);
+  str_add(outer, " %s.o", n);
+  str_add(inner, " %s.v", n);
+  return true;
 }
 
 static const char *rule_cases(Case *k) {
@@ -109,33 +131,32 @@ static const char *rule_cases(Case *k) {
   expr_visit(st->body, find_case, &w);
   if (!rule_is_alone(k) || k->reduce || !w.any) return "no cases";
   int v = vector_axis(k, st);
-  if (v < 0 || w.period[v] || walk_loads(k, st->body, st->axes[v]).bad) return "not contiguous";
+  Str outer = str_new(k->c), inner = str_new(k->c), along = str_new(k->c), vectors = str_new(k->c);
+  if (v < 0 || walk_loads(k, st->body, st->axes[v]).bad || !vectors_of_cases(k, &w, v, &along, &vectors)) return "not contiguous";
   rule_pack_constants(k, st->axes[v], k->lanes, NULL);
-  Str outer = str_new(k->c), inner = str_new(k->c);
   Names par = {0};
-  const char *nv = rule_axis_name(k, v);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
-  str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < st->out->rank; i++) {
     if (!is_loop(k, i)) continue;
     const char *n = rule_axis_name(k, i), *loop = n;
     bool whole = true;
-    if (i == v) loop = ctx_printf(k->c, "%s.o", nv);
-    else if (w.period[i] && w.period[i] == axis_extent(k, i)) {
+    if (i == v) {
+      loop = ctx_printf(k->c, "%s.o", n);
+    } else if (w.block[i] == 1 && w.period[i] == axis_extent(k, i)) {
       str_add(&k->text, "unroll %s; ", n);
       str_add(&inner, " %s", n);
       continue;
-    } else if (w.period[i]) {
+    } else if (w.block[i] == 1) {
       str_add(&k->text, "split %s %d -> %s.o %s.i; unroll %s.i; ", n, (int)w.period[i], n, n, n);
       str_add(&inner, " %s.i", n);
       loop = ctx_printf(k->c, "%s.o", n);
       whole = axis_extent(k, i) > 0 && axis_extent(k, i) % w.period[i] == 0;
     }
-    str_add(&outer, " %s", loop);
+    str_add(&outer, "%s", i == v ? along.s : ctx_printf(k->c, " %s", loop));
     open &= whole;
     if (open) vec_push(k->c, &par, loop);
   }
-  str_add(&k->text, "order%s%s%s %s.v; ", k->outer, outer.s, inner.s, nv);
+  str_add(&k->text, "order%s%s%s%s; ", k->outer, outer.s, inner.s ? inner.s : "", vectors.s);
   rule_share_loops(k, &par);
   return NULL;
 }

@@ -106,6 +106,7 @@ Expr *subst_apply(Subst *s, Expr *e);
 Expr *expr_subst1(Ctx *c, Expr *e, const Sym *from, Expr *to);
 /* Rebuilds e bottom-up; f gets each node with its operands already rebuilt and returns it or a replacement. */
 Expr *expr_map(Ctx *c, Expr *e, Expr *(*f)(Ctx *c, Expr *e, void *user), void *user);
+Expr *expr_replace(Ctx *c, Expr *e, Expr *from, Expr *to);   /* everywhere in e */
 void expr_visit(const Expr *e, void (*f)(const Expr *e, void *user), void *user);   /* each distinct node once, operands first */
 
 /* ---- evaluation of scalars (expr_eval.c): symbols and loads by callback; the value as i (ints, bool) or f (floats) ---- */

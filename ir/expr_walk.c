@@ -105,6 +105,17 @@ Expr *expr_map(Ctx *c, Expr *e, Expr *(*f)(Ctx *c, Expr *e, void *user), void *u
   return map_expr(&m, e);
 }
 
+static Expr *put(Ctx *c, Expr *e, void *user) {
+  Expr **pair = user;
+  (void)c;
+  return e == pair[0] ? pair[1] : e;
+}
+
+Expr *expr_replace(Ctx *c, Expr *e, Expr *from, Expr *to) {
+  Expr *pair[] = {from, to};
+  return expr_map(c, e, put, pair);
+}
+
 /* ---- substitution ---- */
 Subst subst_new(Ctx *c) { return (Subst){c, map_new(c), 0}; }
 

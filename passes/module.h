@@ -23,6 +23,7 @@ typedef struct Options {
   const char *stop_after;          /* name of a pass; the text behind it goes to output, or to stdout if that is NULL */
   const char *emit;                /* list of "so", "ll", "asm", "graph", "tir" */
   bool fp32_strict;                /* --fp32=strict: no algorithm that changes rounding beyond reassociation */
+  bool eager;                      /* for tests: other algorithms also where they do not pay */
   bool explain, time_passes;
   int verbose;                     /* -v count; -1 quiet */
   void (*progress)(void *user, const char *stage, double fraction, const char *detail);  /* may be NULL; called from one thread */

@@ -3,12 +3,6 @@
 #include "contract.h"
 #include "passes.h"
 
-typedef struct { Ctx *c; const Expr *panel; Expr *load; } Replace;
-static Expr *put_load(Ctx *c, Expr *e, void *user) {
-  Replace *r = user;
-  return e == r->panel ? r->load : e;
-}
-
 /* {outer axes, last / lanes, reduction axes, last % lanes}: vectors are aligned and follow each other along the reduction. */
 static Layout *block_last(Ctx *c, int outer, int rank, int lanes) {
   Layout *l = NEW(c, Layout);
@@ -48,8 +42,7 @@ static Stage *packed_stage(const Contract *k, Stage *st) {
     subst_set(&s, from[i], p->axes[i]->self);
   }
   p->body = subst_apply(&s, (Expr *)k->panel);
-  Replace r = {c, k->panel, ex_load(c, p->out, index, n)};
-  st->body = contract_back(k, expr_map(c, k->body, put_load, &r));
+  st->body = contract_back(k, expr_replace(c, k->body, (Expr *)k->panel, ex_load(c, p->out, index, n)));
   return p;
 }
 

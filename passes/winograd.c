@@ -10,8 +10,8 @@
  */
 #include <math.h>
 
+#include "bilinear.h"
 #include "passes.h"
-#include "stages.h"
 
 #define S 1.41421356237309504880
 #define M(...) {__VA_ARGS__}
@@ -199,24 +199,6 @@ static Tensor *transformed(Conv *k) {
 }
 
 /* ---- expressions ---- */
-/* sum of row[i] * v[i], without the zeros */
-static Expr *weighted(Ctx *c, const double *row, Expr *const *v, int n) {
-  Expr *sum = NULL;
-  for (int i = 0; i < n; i++) {
-    if (row[i] == 0) continue;
-    Expr *term = row[i] == 1 ? v[i] : ex_mul(c, v[i], ex_const(c, DT_F32, row[i]));
-    sum = sum ? ex_add(c, sum, term) : term;
-  }
-  return sum;
-}
-
-/* item[i] for i == at */
-static Expr *pick(Ctx *c, Expr *at, Expr *const *item, int n) {
-  Expr *e = item[n - 1];
-  for (int i = n - 2; i >= 0; i--) e = ex_select(c, ex_eq(c, at, ex_int(c, i)), item[i], e);
-  return e;
-}
-
 /* (L v L^T)[x, y] for a matrix L of rows x cols and v[cols][cols] */
 static Expr *both_sides(Ctx *c, const double *l, int rows, int cols, Expr *v[6][6], Expr *x, Expr *y) {
   Expr *out[6];
@@ -224,12 +206,12 @@ static Expr *both_sides(Ctx *c, const double *l, int rows, int cols, Expr *v[6][
     Expr *half[6], *line[6], *column[6];
     for (int j = 0; j < cols; j++) {
       for (int q = 0; q < cols; q++) column[q] = v[q][j];
-      half[j] = weighted(c, l + i * cols, column, cols);
+      half[j] = bilinear_sum(c, l + i * cols, column, cols);
     }
-    for (int j = 0; j < rows; j++) line[j] = weighted(c, l + j * cols, half, cols);
-    out[i] = pick(c, y, line, rows);
+    for (int j = 0; j < rows; j++) line[j] = bilinear_sum(c, l + j * cols, half, cols);
+    out[i] = bilinear_case(c, y, line, rows);
   }
-  return pick(c, x, out, rows);
+  return bilinear_case(c, x, out, rows);
 }
 
 /* A transform meets all planes at once: an odd number of cache lines apart, they do not fall on each other in the cache. */
@@ -243,13 +225,10 @@ static Layout *skewed(Ctx *c, int64_t plane) {
 
 static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *channel) {
   Ctx *c = k->c;
-  Stage *st = NEW(c, Stage);
   int64_t a = k->t->m + 2, bands = k->band ? k->n * k->tiles_h / k->band : 1, tiles = k->n * k->tiles_h * k->tiles_w / bands;
   Expr *shape[] = {ex_int(c, bands), ex_int(c, a), ex_int(c, a), ex_int(c, tiles), channels};
   const char *const axes[] = {"g", "a", "b", "t", channel};
-  st->out = tensor_new(c, ctx_printf(c, "%s.%s", k->st->out->name, name), DT_F32, 5, shape);
-  st->axes = NEW_ARRAY(c, Sym *, 5);
-  for (int i = 0; i < 5; i++) st->axes[i] = sym_axis(c, SYM_AXIS, axes[i], shape[i]);
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.%s", k->st->out->name, name), 5, shape, axes);
   st->out->layout = skewed(c, tiles * channels->u.i);
   return st;
 }
@@ -292,12 +271,6 @@ static Stage *product_stage(Conv *k, Tensor *v) {
   return st;
 }
 
-static Expr *put(Ctx *c, Expr *e, void *user) {
-  Expr **pair = user;
-  (void)c;
-  return e == pair[0] ? pair[1] : e;
-}
-
 static void rewrite_output(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   int a = k->t->m + 2;
@@ -315,8 +288,8 @@ static void rewrite_output(Conv *k, Tensor *m) {
       Expr *at[] = {g, ex_int(c, i), ex_int(c, j), t, axes[1]->self};
       v[i][j] = ex_load(c, m, at, 5);
     }
-  Expr *y = both_sides(c, k->t->at, k->t->m, a, v, ex_mod(c, axes[2]->self, step), ex_mod(c, axes[3]->self, step)), *pair[] = {k->reduce, y};
-  k->st->body = expr_map(c, k->st->body, put, pair);
+  Expr *y = both_sides(c, k->t->at, k->t->m, a, v, ex_mod(c, axes[2]->self, step), ex_mod(c, axes[3]->self, step));
+  k->st->body = expr_replace(c, k->st->body, k->reduce, y);
 }
 
 static void rewrite(Conv *k, Body *b, int *item) {

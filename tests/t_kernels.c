@@ -16,7 +16,16 @@ static Options options;
 static const char *cpu;
 static bool small_caches;          /* of the target: bands of tiles pay for small maps already */
 
-typedef struct { Ctx *c; Module *m; VEC(Stage *) stages; uint32_t seed; Map data; char *weights; int64_t open; } Case;
+typedef struct {
+  Ctx *c;
+  Module *m;
+  VEC(Stage *) stages;
+  uint32_t seed;
+  Map data;
+  char *weights;
+  int64_t open;
+  int calls;                       /* expected in the program; 0: any number */
+} Case;
 
 static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
 
@@ -145,6 +154,12 @@ static void run_program(Case *k, char *arena, const Stmt *s) {
   for (int i = 0; i < s->n; i++) run_program(k, arena, s->body[i]);
 }
 
+static int count_calls(const Stmt *s) {
+  int n = s->op == ST_CALL;
+  for (int i = 0; i < s->n; i++) n += count_calls(s->body[i]);
+  return n;
+}
+
 static Case start(uint32_t seed) {
   Case k = {.c = ctx_new(), .seed = seed};
   options.cpu = cpu;
@@ -222,6 +237,7 @@ static void finish(Case *k, const char *rule, int n) {
   pass_windows(k->m);
   pass_attention(k->m);
   pass_winograd(k->m);
+  pass_strassen(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
   pass_lower(k->m);
@@ -234,6 +250,8 @@ static void finish(Case *k, const char *rule, int n) {
     found += rule && k->m->kernels.v[i]->why && !strcmp(k->m->kernels.v[i]->why, rule);
   }
   CU_ASSERT(!rule || found >= n);
+  CU_ASSERT(!k->calls || count_calls(k->m->program) == k->calls);
+  CU_ASSERT(!k->calls || (!strstr(k->m->notes.s, "line: taken") && !strstr(k->m->notes.s, "serial: taken")));
   arena = size(k, k->m->arena_bytes);
   char *memory = malloc((size_t)arena + 64);
   memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
@@ -278,6 +296,102 @@ static void test_matmul(void) {
     matmul(30, 40, 5, false);
     matmul(65, 17, 9, true);
     matmul(3, 5, 7, true);
+  }
+}
+
+/* ---- products in seven multiplications of half the size ---- */
+/* [.., rows, n] of x[batch, rows, depth] and w[depth, n] (turned: w[n, depth]), with heads > 1 stored [batch, heads, rows, n / heads], with
+ * columns first [batch, heads, n / heads, rows]. */
+typedef struct { int64_t batch, rows, depth, n, heads; bool turned, columns_first; } Shape;
+
+static Stage *product(Case *k, const Shape *s, const char *name, Tensor *x) {
+  Ctx *c = k->c;
+  int64_t d = s->n / s->heads;
+  Tensor *w = s->turned ? weight(k, ctx_printf(c, "%s.w", name), DIMS(s->n, s->depth)) : weight(k, ctx_printf(c, "%s.w", name), DIMS(s->depth, s->n));
+  Tensor *bias = weight(k, ctx_printf(c, "%s.b", name), DIMS(s->n));
+  Stage *st = stage(k, s->heads == 1 ? tensor(k, name, DIMS(s->batch, s->rows, s->n)) : s->columns_first ?
+                    tensor(k, name, DIMS(s->batch, s->heads, d, s->rows)) : tensor(k, name, DIMS(s->batch, s->heads, s->rows, d)));
+  Expr *axis[4] = {0};
+  for (int i = 0; i < st->out->rank; i++) axis[i] = st->axes[i]->self;
+  Expr *row = s->heads == 1 ? axis[1] : axis[s->columns_first ? 3 : 2];
+  Expr *column = s->heads == 1 ? axis[2] : ex_add(c, ex_mul(c, axis[1], ex_int(c, d)), axis[s->columns_first ? 2 : 3]);
+  Sym *r = sym_axis(c, SYM_REDUCE, "k", ex_int(c, s->depth));
+  Expr *by = s->turned ? at(k, w, column, r->self, 0, 0) : at(k, w, r->self, column, 0, 0);
+  Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, at(k, x, axis[0], row, r->self, 0), by), &r, 1);
+  st->body = relu(k, ex_add(c, sum, at(k, bias, column, 0, 0, 0)));
+  return st;
+}
+
+static void one_product(Shape s) {
+  Case k = start((uint32_t)(s.rows + s.n));
+  product(&k, &s, "y", input(&k, "x", DIMS(s.batch, s.rows, s.depth)));
+  k.calls = 2;                                               /* sums, the rest */
+  finish(&k, "block", 1);
+}
+
+/* The second one's sums are made where the first one's elements are, which then need no place unless they are read once more. */
+static void feed_forward(int64_t batch, int64_t rows, int64_t depth, int64_t n, bool again, int calls) {
+  Case k = start((uint32_t)rows);
+  Tensor *x = input(&k, "x", DIMS(batch, rows, depth));
+  Stage *up = product(&k, &(Shape){batch, rows, depth, n, 1, false, false}, "up", x);
+  Stage *down = product(&k, &(Shape){batch, rows, n, depth, 1, true, false}, "down", up->out);
+  down->body = ex_add(k.c, down->body, at(&k, again ? up->out : x, down->axes[0]->self, down->axes[1]->self, down->axes[2]->self, 0));
+  k.calls = calls;
+  finish(&k, "block", 1);
+}
+
+/* Two products of the same rows have one stage of sums. */
+static void siblings(int64_t rows, int64_t depth, int64_t n) {
+  Case k = start((uint32_t)rows);
+  Shape s = {1, rows, depth, n, 1, false, false};
+  Tensor *x = input(&k, "x", DIMS(1, rows, depth));
+  Stage *a = product(&k, &s, "a", x), *b = product(&k, &s, "b", x);
+  b->body = ex_sub(k.c, b->body, at(&k, a->out, b->axes[0]->self, b->axes[1]->self, b->axes[2]->self, 0));
+  k.calls = 3;
+  finish(&k, "block", 1);
+}
+
+static void test_strassen(void) {
+  options.eager = options.explain = true;                    /* the notes tell which rules took the stages of a block */
+  EACH_CPU {
+    one_product((Shape){1, 12, 10, 256, 1, false, false});
+    one_product((Shape){1, 9, 22, 200, 1, true, false});     /* an odd row, columns short of a panel, weights turned */
+    one_product((Shape){2, 7, 6, 131, 1, false, false});
+    one_product((Shape){1, 515, 4, 130, 1, false, false});   /* blocks of rows, the last one short */
+    one_product((Shape){2, 11, 8, 256, 4, false, false});    /* panels within heads */
+    one_product((Shape){1, 10, 6, 96, 6, false, false});     /* panels of a head, if vectors are 16 wide */
+    one_product((Shape){1, 13, 8, 256, 4, false, true});     /* turned when stored */
+    feed_forward(2, 15, 70, 256, false, 3);
+    feed_forward(1, 259, 70, 128, false, 3);                 /* blocks of rows */
+    feed_forward(1, 9, 98, 98, false, 4);                    /* the columns of one are no whole panels of the other's sums */
+    feed_forward(1, 8, 128, 128, true, 4);
+    siblings(17, 8, 130);
+  }
+  options.eager = options.explain = false;
+}
+
+/* Is the product made so? Its size decides, and whether other roundings are allowed. */
+static bool takes_strassen(int64_t rows, int64_t depth, int64_t n, bool strict) {
+  Case k = start(1);
+  options.fp32_strict = strict;
+  product(&k, &(Shape){1, rows, depth, n, 1, false, false}, "y", input(&k, "x", DIMS(1, rows, depth)))->out->scope = SCOPE_OUTPUT;
+  pass_fuse(k.m);
+  pass_strassen(k.m);
+  bool taken = k.m->body->items.n == 2;
+  options.fp32_strict = false;
+  ctx_free(k.c);
+  return taken;
+}
+
+static void test_strassen_place(void) {
+  EACH_CPU {
+    CU_ASSERT(takes_strassen(128, 512, 512, false));
+    CU_ASSERT(takes_strassen(197, 768, 2304, false));
+    CU_ASSERT(!takes_strassen(128, 512, 512, true));         /* --fp32=strict */
+    CU_ASSERT(!takes_strassen(1, 512, 512, false));          /* one row reads all weights, and these are more */
+    CU_ASSERT(!takes_strassen(512, 32, 512, false));         /* short sums: what they add up is as long */
+    CU_ASSERT(!takes_strassen(512, 512, 32, false));
+    CU_ASSERT(!takes_strassen(128, 511, 512, false));
   }
 }
 
@@ -544,6 +658,8 @@ int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
   CU_add_test(s, "matmul", test_matmul);
+  CU_add_test(s, "Strassen", test_strassen);
+  CU_add_test(s, "Strassen's place", test_strassen_place);
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);

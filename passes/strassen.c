@@ -1,0 +1,437 @@
+/* strassen.c - pass_strassen: products with large constant matrices in 7 multiplications of half the size instead of 8.
+ *
+ * Before: y[.., m, n] = f(sum(k) a[.., m, k] * w[k, n])
+ * After:  S[.., b, p, r, k'] = sums of a at rows m, halves of k          m = 2 (b R + r) + x: rows are paired, R pairs are a block b
+ *         P[q, .., b, p, r, j] = sum(k') S[.., b, p, r, k'] * T[q, p, k', j]   T: sums of w, made here; n = (2 q + z) J + j
+ *         y = f(C[x, z])                                                 C: sums of P over the products p = 0 .. 6
+ * x, z (and a half of k) are the blocks of the matrices: strassen.def. Halves of n alternate by panels of J columns, those of m by rows, so
+ * that what belongs together lies close together; a last odd row is computed twice. S is shared by all that multiply the same a.
+ */
+#include "bilinear.h"
+#include "passes.h"
+
+enum { PRODUCTS = 7, BLOCKS = 4, MAX_PAIRS = 128, LEAST_POINTS = 64, LEAST_ROWS = 32 };
+#define B4(...) {__VA_ARGS__}
+static const struct { double a[BLOCKS], b[BLOCKS], c[BLOCKS]; } products[PRODUCTS] = {
+#define PRODUCT(...) {__VA_ARGS__},
+#include "strassen.def"
+#undef PRODUCT
+};
+#undef B4
+
+typedef struct Sums { Stage *stage; Expr *body; struct Sums *next; } Sums;
+typedef struct Product Product;
+
+typedef struct {
+  Module *m;
+  Ctx *c;
+  Map made;                        /* sums of weights, by those they come from and their form */
+  Map readers;                     /* Tensor* -> number of stages that load it */
+  Map sums;                        /* Tensor* -> Sums*: sums of rows of what loads that tensor first */
+  Map products;                    /* Tensor* -> Product*: what was rewritten, by what it makes */
+} Shared;
+
+struct Product {
+  Shared *g;
+  Ctx *c;
+  Stage *st;
+  Expr *reduce, *a, *column;       /* a: what multiplies the weights; column: where in their columns */
+  const Expr *w;
+  Sym *k;
+  int k_dim, pair, unit, rest[MAX_RANK], nrest;  /* dimension of the weights along k; output axes: of the paired rows, of single columns, of other rows */
+  int64_t depth, columns, rows, points;        /* points: rows times the other axes', at the least */
+  int64_t panel, half, block, blocks;          /* J, columns of k side by side in a half, R, number of blocks */
+  Group *group;                    /* once rewritten: where it stands, y's expression with `sum` for the product's element, and that */
+  Expr *body, *sum, *element;
+};
+
+/* ---- is it one? ---- */
+static bool match_weights(Product *k, Expr *w, Expr *a) {
+  const ConstData *data = w->op == EX_LOAD && w->n == 2 ? w->u.tensor->data : NULL;
+  if (!data || data->splat || data->maker || w->u.tensor->dtype != DT_F32) return false;
+  k->k = k->reduce->a[1]->u.sym;
+  k->k_dim = w->a[0] != k->k->self;
+  k->w = w;
+  k->a = a;
+  k->column = w->a[!k->k_dim];
+  return w->a[k->k_dim] == k->k->self && !expr_uses(k->column, k->k) && w->u.tensor->shape[k->k_dim] == k->k->extent &&
+         ex_is_int(k->k->extent, &k->depth) && ex_is_int(w->u.tensor->shape[!k->k_dim], &k->columns);
+}
+
+/* Every axis moves the rows or the columns, one of them a column at a time; all columns are made. */
+static bool match_axes(Product *k) {
+  Stage *st = k->st;
+  int64_t columns = 1;
+  Expr *coef, *rest;
+  k->pair = k->unit = -1;
+  k->points = 1;
+  for (int i = 0; i < st->out->rank; i++) {
+    int64_t n = MAX(expr_range(k->c, st->axes[i]->extent).min, 1);
+    bool row = expr_uses(k->a, st->axes[i]), column = expr_uses(k->column, st->axes[i]), open = !ex_is_int(st->axes[i]->extent, NULL);
+    if (st->axes[i]->kind == SYM_DIM || row + column > 1 || (open && !row)) return false;
+    if (n == 1 && !open) continue;
+    if (row + column == 0) return false;
+    if (column) columns *= n;
+    else k->points *= n;
+    if (row && n > k->rows) k->rows = n, k->pair = open ? -1 : i;
+    if (column && expr_is_linear(k->c, k->column, st->axes[i], &coef, &rest) && ex_equals_int(coef, 1)) k->unit = i;
+  }
+  for (int i = 0; i < st->out->rank; i++)
+    if (i != k->pair && expr_uses(k->a, st->axes[i]) && st->axes[i]->max) k->rest[k->nrest++] = i;
+  return k->rows && k->unit >= 0 && columns == k->columns;
+}
+
+static bool match(Product *k, const Group *g) {
+  k->st = group_root(g);
+  k->reduce = stage_reduce(k->st->body);
+  Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
+  if (g->stages.n > 1 || k->st->at || !is_contraction(r) || r->n != 2 || r->dtype != DT_F32 || k->st->out->dtype != DT_F32) return false;
+  return (match_weights(k, p->a[1], p->a[0]) || match_weights(k, p->a[0], p->a[1])) && match_axes(k);
+}
+
+/* ---- where it pays ---- */
+/* Panels of so many columns never lie across a border of their axis, and that axis or the next one tells the halves apart. */
+static bool panel_fits(const Product *k, int64_t panel) {
+  Sym *last = k->st->axes[k->unit];
+  Expr *coef, *rest;
+  int64_t n;
+  if (k->column == last->self) return true;
+  expr_is_linear(k->c, k->column, last, &coef, &rest);
+  if (!ex_is_int(last->extent, &n) || k->columns % (2 * panel)) return false;
+  return n % (2 * panel) == 0 ? expr_range(k->c, rest).multiple % (2 * panel) == 0 : n == panel && expr_range(k->c, rest).multiple % panel == 0;
+}
+
+/* Columns of a panel. Two vectors wide, a register tile has many rows: panels come from memory at an even pace. */
+static int64_t choose_panel(const Product *k) {
+  static const int vectors[] = {2, 3, 1, 4};
+  int64_t best = 0, least = INT64_MAX;
+  for (int i = 0; i < COUNT(vectors); i++) {
+    int64_t panel = target_lanes(k->g->m->target, 32) * vectors[i], all = round_up(k->columns, 2 * panel) * (100 + 2 * i);
+    if (panel_fits(k, panel) && all < least) best = panel, least = all;
+  }
+  return best;
+}
+
+/* NULL: the product can be made so. */
+static const char *choose_blocks(Product *k) {
+  if (k->pair < 0) return "the number of rows is open: they may be few";
+  if (k->depth % 2) return "the sum has no halves";
+  k->panel = choose_panel(k);
+  if (!k->panel) return "no panels that part the columns";
+  int64_t pairs = (k->rows + 1) / 2;
+  k->blocks = (pairs + MAX_PAIRS - 1) / MAX_PAIRS;
+  k->block = (pairs + k->blocks - 1) / k->blocks;
+  k->half = k->depth / 2;
+  if (k->columns <= 2 * k->panel) return "few columns";
+  return NULL;
+}
+
+/* Cycles to move a vector to or from where `bytes` are at home. */
+static double vector_cycles(const Target *t, double bytes) { return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 4 : 12; }
+
+/* NULL: it pays. In cycles, as measured: an eighth of the multiply-adds is saved, sums are read and written. */
+static const char *weigh(const Product *k) {
+  const Target *t = k->g->m->target;
+  double lanes = target_lanes(t, 32), m = (double)k->points, n = (double)k->columns, depth = (double)k->depth;
+  if (k->points < LEAST_POINTS || k->rows < LEAST_ROWS) return "few rows for the larger weights";
+  double waste = (double)round_up(k->columns, 2 * k->panel) / n * (double)(2 * k->block * k->blocks) / (double)k->rows;
+  double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel);
+  double direct = m * n * depth / lanes / 2;
+  double sums = (of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece)) / lanes;
+  return direct * waste * PRODUCTS / 8 + sums < direct * 0.97 ? NULL : "the sums cost what the multiplications save";
+}
+
+/* ---- the weights ---- */
+enum { PIECE = 16 };               /* steps of k a piece */
+typedef struct { ConstMaker maker; const ConstData *w; int64_t k_step, n_step, depth, columns, panel, half; } Combined;
+
+static float weight(const Combined *w, int64_t k, int64_t n) {
+  float v = 0;
+  if (n < w->columns) memcpy(&v, (const char *)w->w->bytes + (k * w->k_step + n * w->n_step) * (int64_t)sizeof v, sizeof v);
+  return v;
+}
+
+/* T[q, p, k, j] of one k and q */
+static void combine(const Combined *w, int64_t k, int64_t q, float *t) {
+  int64_t depth = w->depth / 2, at[2] = {k / w->half * 2 * w->half + k % w->half};
+  at[1] = at[0] + w->half;
+  for (int64_t j = 0; j < w->panel; j++) {
+    double b[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) b[i] = weight(w, at[i / 2], (2 * q + i % 2) * w->panel + j);
+    for (int p = 0; p < PRODUCTS; p++) {
+      double sum = 0;
+      for (int i = 0; i < BLOCKS; i++) sum += products[p].b[i] * b[i];
+      t[((q * PRODUCTS + p) * depth + k) * w->panel + j] = (float)sum;
+    }
+  }
+}
+
+static void make(const ConstMaker *m, int64_t piece, void *all) {
+  const Combined *w = (const Combined *)m;
+  for (int64_t k = piece * PIECE; k < MIN((piece + 1) * PIECE, w->depth / 2); k++)
+    for (int64_t q = 0; q * 2 * w->panel < w->columns; q++) combine(w, k, q, all);
+}
+
+static Tensor *combined(Product *k) {
+  Ctx *c = k->c;
+  const Tensor *from = k->w->u.tensor;
+  int64_t depth = k->depth / 2, panels = (k->columns + 2 * k->panel - 1) / (2 * k->panel);
+  const char *form = ctx_intern(c, ctx_printf(c, "%p %d %lld %lld", (void *)from->data, k->k_dim, (long long)k->panel, (long long)k->half));
+  Combined *w = map_get(&k->g->made, KEY(form));
+  if (!w) {
+    w = NEW(c, Combined);
+    *w = (Combined){{(depth + PIECE - 1) / PIECE, make}, from->data, k->k_dim ? 1 : k->columns, k->k_dim ? k->depth : 1,
+                    k->depth, k->columns, k->panel, k->half};
+    map_set(&k->g->made, KEY(form), w);
+  }
+  Expr *shape[] = {ex_int(c, panels), ex_int(c, PRODUCTS), ex_int(c, depth), ex_int(c, k->panel)};
+  Tensor *t = tensor_new(c, ctx_printf(c, "%s.T", from->name), DT_F32, 4, shape);
+  t->data = NEW(c, ConstData);
+  t->data->maker = &w->maker;
+  return t;
+}
+
+/* ---- expressions ---- */
+/* A tensor's shape and its axes' names. */
+typedef struct { int rank; Expr *shape[MAX_RANK]; const char *names[MAX_RANK]; } Form;
+
+static void add_axis(Form *f, const char *name, Expr *extent) {
+  f->names[f->rank] = name;
+  f->shape[f->rank++] = extent;
+}
+
+static void add_blocks(const Product *k, Form *f) {
+  for (int i = 0; i < k->nrest; i++) add_axis(f, k->st->axes[k->rest[i]]->name, k->st->axes[k->rest[i]]->extent);
+  add_axis(f, "b", ex_int(k->c, k->blocks));
+}
+
+/* S[.., b, r, p, k]: the sums of a place lie close together, in different sets of the cache. */
+static Form sums_form(const Product *k) {
+  Form f = {0};
+  add_blocks(k, &f);
+  add_axis(&f, "r", ex_int(k->c, k->block));
+  add_axis(&f, "p", ex_int(k->c, PRODUCTS));
+  add_axis(&f, "k", ex_int(k->c, k->depth / 2));
+  return f;
+}
+static Sym *sums_axis(const Product *k, const Stage *s, char name) { return s->axes[k->nrest + (name == 'b' ? 0 : name == 'r' ? 1 : name == 'p' ? 2 : 3)]; }
+
+/* Where the stage of S stands: the row x of its pair, the step of k in its half z. */
+static Expr *row_at(const Product *k, const Stage *s, int x) {
+  Ctx *c = k->c;
+  Expr *pair = ex_add(c, ex_mul(c, sums_axis(k, s, 'b')->self, ex_int(c, k->block)), sums_axis(k, s, 'r')->self);
+  return ex_add(c, ex_mul(c, ex_int(c, 2), pair), ex_int(c, x));
+}
+
+static Expr *step_at(const Product *k, const Stage *s, int z) {
+  Ctx *c = k->c;
+  Expr *kk = sums_axis(k, s, 'k')->self, *half = ex_int(c, k->half);
+  return ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, ex_div(c, kk, half), ex_int(c, 2)), ex_int(c, z)), half), ex_mod(c, kk, half));
+}
+
+/* The axes of p, whose rows are paired like those of k, at that place. */
+static Subst at_place(const Product *k, const Product *p, const Stage *s, Expr *row, Sym *step, int z) {
+  Subst to = subst_new(k->c);
+  for (int i = 0; i < p->st->out->rank; i++)
+    if (p->st->axes[i]->max == 0) subst_set(&to, p->st->axes[i], ex_int(k->c, 0));
+  for (int i = 0; i < k->nrest; i++) subst_set(&to, p->st->axes[p->rest[i]], s->axes[i]->self);
+  subst_set(&to, p->st->axes[p->pair], row);
+  subst_set(&to, step, step_at(k, s, z));
+  return to;
+}
+
+static Expr *last_row_at_most(const Product *k, Expr *row) { return ex_min(k->c, row, ex_int(k->c, k->rows - 1)); }
+
+/* a there */
+static Expr *block_of_a(const Product *k, const Stage *s, int x, int z) {
+  Subst to = at_place(k, k, s, last_row_at_most(k, row_at(k, s, x)), k->k, z);
+  return subst_apply(&to, k->a);
+}
+
+typedef Expr *BlockOf(const Product *k, const Stage *s, int x, int z);
+static Expr *sums_of(const Product *k, const Stage *s, BlockOf *of) {
+  Expr *a[BLOCKS], *sum[PRODUCTS];
+  for (int i = 0; i < BLOCKS; i++) a[i] = of(k, s, i / 2, i % 2);
+  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(k->c, products[p].a, a, BLOCKS);
+  return bilinear_case(k->c, sums_axis(k, s, 'p')->self, sum, PRODUCTS);
+}
+
+/* The stage of S; *is_new: nobody has made it yet. */
+static Stage *sums_stage(const Product *k, bool *is_new) {
+  Ctx *c = k->c;
+  Form f = sums_form(k);
+  TensorList loaded = {.c = c};
+  expr_tensors(&loaded, k->a);
+  uint64_t key = loaded.list.n ? KEY(loaded.list.v[0]) : 0;
+  Sums *first = map_get(&k->g->sums, key);
+  *is_new = false;
+  for (Sums *s = first; s; s = s->next) {
+    bool same = s->stage->out->rank == f.rank;
+    for (int i = 0; i < f.rank && same; i++) same = s->stage->out->shape[i] == f.shape[i];
+    if (same && sums_of(k, s->stage, block_of_a) == s->body) return s->stage;
+  }
+  Sums *s = NEW(c, Sums);
+  s->stage = bilinear_stage(c, ctx_printf(c, "%s.S", k->st->out->name), f.rank, f.shape, f.names);
+  s->body = s->stage->body = sums_of(k, s->stage, block_of_a);
+  s->next = first;
+  map_set(&k->g->sums, key, s);
+  *is_new = true;
+  return s->stage;
+}
+
+static Stage *product_stage(Product *k, Tensor *s) {
+  Ctx *c = k->c;
+  Form f = {0};
+  Tensor *t = combined(k);
+  add_axis(&f, "q", t->shape[0]);
+  add_blocks(k, &f);
+  int p = f.rank;
+  add_axis(&f, "p", ex_int(c, PRODUCTS));
+  add_axis(&f, "r", ex_int(c, k->block));
+  add_axis(&f, "j", ex_int(c, k->panel));
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.P", k->st->out->name), f.rank, f.shape, f.names);
+  Sym *kk = sym_axis(c, SYM_REDUCE, "k", ex_int(c, k->depth / 2)), **axes = st->axes;
+  Expr *left[MAX_RANK], *right[] = {axes[0]->self, axes[p]->self, kk->self, axes[p + 2]->self};
+  for (int i = 1; i < p; i++) left[i - 1] = axes[i]->self;
+  left[p - 1] = axes[p + 1]->self;
+  left[p] = axes[p]->self;
+  left[p + 1] = kk->self;
+  st->body = ex_reduce(c, RED_SUM, ex_mul(c, ex_load(c, s, left, p + 2), ex_load(c, t, right, 4)), &kk, 1);
+  return st;
+}
+
+/* The element of the product, from the seven that make it. */
+static Expr *element(const Product *k, Tensor *p) {
+  Ctx *c = k->c;
+  Sym **axes = k->st->axes;
+  Expr *two = ex_int(c, 2), *panel = ex_int(c, k->panel), *block = ex_int(c, k->block), *pair = ex_div(c, axes[k->pair]->self, two);
+  Expr *at[MAX_RANK], *load[PRODUCTS], *row[2];
+  int n = 0;
+  at[n++] = ex_div(c, k->column, ex_mul(c, two, panel));
+  for (int i = 0; i < k->nrest; i++) at[n++] = axes[k->rest[i]]->self;
+  at[n++] = ex_div(c, pair, block);
+  Expr **which = &at[n++];
+  at[n++] = ex_mod(c, pair, block);
+  at[n++] = ex_mod(c, k->column, panel);
+  for (int i = 0; i < PRODUCTS; i++) *which = ex_int(c, i), load[i] = ex_load(c, p, at, n);
+  for (int x = 0; x < 2; x++) {
+    Expr *item[2];
+    for (int z = 0; z < 2; z++) {
+      double by[PRODUCTS];
+      for (int i = 0; i < PRODUCTS; i++) by[i] = products[i].c[2 * x + z];
+      item[z] = bilinear_sum(c, by, load, PRODUCTS);
+    }
+    row[x] = bilinear_case(c, ex_mod(c, ex_div(c, k->column, panel), two), item, 2);
+  }
+  return bilinear_case(c, ex_mod(c, axes[k->pair]->self, two), row, 2);
+}
+
+/* ---- a product of a product (the two of a feed-forward layer): the first one's elements are summed where they are made ---- */
+static bool loads(Ctx *c, const Expr *e, const Tensor *t) {
+  TensorList l = {.c = c};
+  expr_tensors(&l, e);
+  for (int i = 0; i < l.list.n; i++)
+    if (l.list.v[i] == t) return true;
+  return false;
+}
+
+/* The product that makes a, if nothing else reads it and its rows are paired alike; its columns are this one's k, its panels the halves. */
+static Product *product_of_a(Product *k) {
+  Expr *a = k->a;
+  Product *p = a->op == EX_LOAD ? map_get(&k->g->products, KEY(a->u.tensor)) : NULL;
+  if (!p || p->st->out->scope == SCOPE_OUTPUT || module_is_state(k->g->m, p->st->out) || map_get(&k->g->readers, KEY(p->st->out)) != (void *)1) return NULL;
+  if (loads(k->c, k->body, p->st->out)) return NULL;
+  if (p->rows != k->rows || p->block != k->block || p->nrest != k->nrest || p->column != p->st->axes[p->unit]->self) return NULL;
+  if (p->columns != k->depth || k->depth % (2 * p->panel) || a->a[p->unit] != k->k->self || a->a[p->pair] != k->st->axes[k->pair]->self) return NULL;
+  for (int i = 0; i < k->nrest; i++)
+    if (a->a[p->rest[i]] != k->st->axes[k->rest[i]]->self || p->st->axes[p->rest[i]]->extent != k->st->axes[k->rest[i]]->extent) return NULL;
+  return p;
+}
+
+/* p's element: rows beyond the last exist among the sums of products, but not in what else y loads. */
+static Expr *block_of_product(const Product *k, const Stage *s, int x, int z) {
+  Ctx *c = k->c;
+  const Product *p = map_get(&k->g->products, KEY(k->a->u.tensor));
+  Expr *row[] = {row_at(k, s, x), last_row_at_most(k, row_at(k, s, x))}, *e[] = {p->element, p->body};
+  for (int i = 0; i < 2; i++) {
+    Subst to = at_place(k, p, s, row[i], p->st->axes[p->unit], z);
+    e[i] = subst_apply(&to, e[i]);
+  }
+  return expr_replace(c, e[1], p->sum, e[0]);
+}
+
+/* p's group makes the sums instead of y. */
+static Stage *sums_in_place(Product *k, Product *p) {
+  Form f = sums_form(k);
+  Stage *s = bilinear_stage(k->c, ctx_printf(k->c, "%s.S", k->st->out->name), f.rank, f.shape, f.names);
+  k->half = p->panel;
+  s->body = sums_of(k, s, block_of_product);
+  p->group->block = NEW_ARRAY(k->c, int64_t, f.rank);
+  for (int i = 0; i <= k->nrest; i++) p->group->block[i] = s->axes[i]->max > 0;
+  p->group->block[f.rank - 1] = p->panel;
+  return p->group->stages.v[p->group->stages.n - 1] = s;
+}
+
+/* How the group is computed: a piece at a time, that is a panel of columns and a block of rows, with all products in it. */
+static int64_t *pieces(const Product *k) {
+  Sym **axes = k->st->axes;
+  int rank = k->st->out->rank;
+  int64_t *block = NEW_ARRAY(k->c, int64_t, rank), unit = axes[k->unit]->max + 1;
+  Expr *coef, *rest;
+  for (int i = 0; i < rank; i++) {
+    if (axes[i]->max == 0) continue;
+    block[i] = i != k->pair;                                 /* other rows and columns one by one */
+    if (i == k->pair && k->blocks > 1) block[i] = 2 * k->block;
+    if (i == k->unit) block[i] = unit > 2 * k->panel ? 2 * k->panel : 0;
+    else if (unit == k->panel && expr_is_linear(k->c, k->column, axes[i], &coef, &rest) && ex_equals_int(coef, k->panel)) block[i] = 2;
+  }
+  return block;
+}
+
+static void rewrite(Product *k, Body *b, int *item) {
+  Ctx *c = k->c;
+  Group *g = k->group = b->items.v[*item]->group;
+  bool is_new = false;
+  k->sum = ex_load(c, tensor_new(c, "sum", DT_F32, 0, NULL), NULL, 0);
+  k->body = expr_replace(c, k->st->body, k->reduce, k->sum);
+  Product *of_product = product_of_a(k);
+  Stage *sums = of_product ? sums_in_place(k, of_product) : sums_stage(k, &is_new), *product = product_stage(k, sums->out);
+  k->element = element(k, product->out);
+  k->st->body = expr_replace(c, k->body, k->sum, k->element);
+  g->block = pieces(k);
+  g->stages.v[0] = product;
+  vec_push(c, &g->stages, k->st);
+  map_set(&k->g->products, KEY(k->st->out), ctx_copy(c, k, sizeof *k));
+  if (is_new) body_insert(c, b, (*item)++, sums, g->source);
+}
+
+static void rewrite_body(Shared *g, Body *b) {
+  Module *m = g->m;
+  g->sums = g->products = map_new(g->c);
+  for (int i = 0; i < b->items.n; i++) {
+    Item *it = b->items.v[i];
+    Product k = {.g = g, .c = g->c};
+    if (it->kind != ITEM_GROUP || !match(&k, it->group)) continue;
+    const char *why = choose_blocks(&k);
+    if (!why && !m->opt->eager) why = weigh(&k);
+    if (m->opt->explain) str_add(&m->notes, "  %s: Strassen: %s\n", k.st->out->name, why ? why : "7 products of 8");
+    if (!why) rewrite(&k, b, &i);
+  }
+  for (int i = 0; i < b->items.n; i++)
+    for (int k = 0; k < 2; k++)
+      if (b->items.v[i]->body[k]) rewrite_body(g, b->items.v[i]->body[k]);
+}
+
+static void count_readers(Group *group, void *user) {
+  Shared *g = user;
+  TensorList l = {.c = g->c};
+  for (int i = 0; i < group->stages.n; i++) expr_tensors(&l, group->stages.v[i]->body);
+  for (int i = 0; i < l.list.n; i++) map_set(&g->readers, KEY(l.list.v[i]), (char *)map_get(&g->readers, KEY(l.list.v[i])) + 1);
+}
+
+void pass_strassen(Module *m) {
+  Shared g = {.m = m, .c = m->c, .made = map_new(m->c), .readers = map_new(m->c)};
+  if (m->opt->fp32_strict) return;
+  body_each_group(m->body, count_readers, &g);
+  rewrite_body(&g, m->body);
+}
