@@ -9,8 +9,9 @@ SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j $(JOBS)
 
+# what a failed attempt has found out must not outlive it
 $(BUILD)/Makefile:
-	@cmake -B $(BUILD) -S . $(CMAKE_FLAGS)
+	@cmake -B $(BUILD) -S . $(CMAKE_FLAGS) || { rm -f $(BUILD)/CMakeCache.txt; exit 1; }
 
 deps:
 	@missing=; for p in $(PACKAGES); do \

@@ -18,9 +18,12 @@
  *   }
  *
  * Behind a group's name may stand block [1, 64, 0]: Group.block. A tensor's type stands where it is written first; axes have the
- * extents of what they index unless they say otherwise, and an axis may be the counter of a loop around. From lower on kernels and
- * the program that calls them take the place of groups, all tensors stand in front, and what was placed says where:
- *   const w: ... at 4096 = ...   tensor t: ... at 512   memory arena N*64 weights 8192
+ * extents of what they index unless they say otherwise, and an axis may be the counter of a loop around. From lower on kernels and the
+ * program that calls them take the place of groups, all tensors stand in front, and what was placed says where:
+ *
+ *     const w: f32[64,64] at 4096 = {...}
+ *     tensor t: f32[N,64] at 512
+ *     memory arena N*64 weights 8192
  */
 #include <stdlib.h>
 
