@@ -12,6 +12,7 @@
  *                            (a vector iterator over a reduction axis is always partial: one result per lane)
  *   prefetch 4096            constants are asked for that many bytes ahead
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
+ *   reg                      hold what is computed there in registers: its loops have constant extents and are unrolled
  */
 #ifndef DLC_SCHED_H
 #define DLC_SCHED_H
@@ -48,6 +49,7 @@ typedef struct StageLoops {
   VEC(Iter *) order;               /* leaves from outside in */
   VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
+  bool reg;                        /* what the loop needs of it is held in registers */
 } StageLoops;
 
 typedef struct Sched {
