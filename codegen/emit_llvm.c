@@ -307,24 +307,46 @@ static Ref turned_load(Emit *e, const Expr *x) {
     v = load_vector(e, t, p);
     if (!e->guard_s) cse_add(e, key, v);
   }
-  v = LLVMBuildShuffleVector(e->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(index, (unsigned)e->lanes), "");
-  return v;
+  return LLVMBuildShuffleVector(e->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(index, (unsigned)e->lanes), "");
 }
 
-static Val memory_val(const Expr *x, Ref v, bool vec) { (void)x; return (Val){v, 0, vec}; }
+/* Lane i is one element of the vector held at at + i * stride: a column of rows in registers. All columns are made at once. */
+static Ref reg_column(Emit *e, const Tensor *t, int64_t at, int64_t stride) {
+  Reg *r = find_reg(e, t);
+  int64_t lane = at % stride % e->lanes, first = at - lane;
+  Ref row[64], last = NULL;
+  for (int i = 0; i < e->lanes; i++) {
+    int64_t place = first + i * stride;
+    row[i] = place < r->n ? r->v[place] : NULL;
+    if (row[i]) last = row[i];
+  }
+  if (!row[0]) diag_bug(e->c, "register tensor %s of %s is read before it is set", t->name, e->kernel->name);
+  const uint64_t key[3] = {3000 + (uint64_t)lane, KEY(row[0]), KEY(last)};
+  Ref v = cse_find(e, key);
+  if (v) return v;
+  for (int i = 0; i < e->lanes; i++)
+    if (!row[i]) row[i] = LLVMGetPoison(LLVMTypeOf(row[0]));
+  lanes_transpose(e, row);
+  for (int i = 0; i < e->lanes; i++) cse_add(e, (const uint64_t[]){3000 + (uint64_t)i, key[1], key[2]}, row[i]);
+  return row[lane];
+}
+
+static Val fetched(Ref v, bool vec) { return (Val){v, 0, vec}; }
 
 static Val eval_fetch(Emit *e, const Expr *x) {
   const Tensor *t = x->u.tensor;
   bool moves = e->vsym && expr_uses(x->a[0], e->vsym);
   if (t->scope == SCOPE_REG) {
+    int64_t rows = moves ? lane_stride(e, x->a[0]) : 0;
+    if (rows > 1) return fetched(reg_column(e, t, eval_lane0(e, x->a[0]).c, rows), true);
     Ref v = *reg_place(e, t, x->a[0]);
     if (!v) diag_bug(e->c, "register tensor %s of %s is read before it is set", t->name, e->kernel->name);
-    return memory_val(x, v, LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind);
+    return fetched(v, LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind);
   }
   int64_t stride = moves ? lane_stride(e, x->a[0]) : 0;
   if (moves && stride != 1 && stride != 0) {
     Ref turned = turned_load(e, x);
-    return memory_val(x, from_memory(e, t->dtype, turned ? turned : gather(e, t, x->a[0])), true);
+    return fetched(from_memory(e, t->dtype, turned ? turned : gather(e, t, x->a[0])), true);
   }
   Val at = eval_lane0(e, x->a[0]);
   bool plain = !e->guard_s && !e->guard_v && !(stride && e->vmask);
@@ -335,7 +357,7 @@ static Val eval_fetch(Emit *e, const Expr *x) {
     v = from_memory(e, t->dtype, stride == 1 ? load_vector(e, t, p) : load_scalar(e, t, p));
     if (plain) cse_add(e, key, v);
   }
-  return memory_val(x, v, stride == 1);
+  return fetched(v, stride == 1);
 }
 
 /* ---- operations ---- */
@@ -781,14 +803,13 @@ static void emit_if(Emit *e, const Stmt *s) {
 
 static void emit_alloc(Emit *e, const Stmt *s) {
   const Tensor *t = s->tensor;
-  int64_t n = 1;
   if (t->scope == SCOPE_SCRATCH) {
     Ref at = int_const(e, t->offset->u.i);
     map_set(&e->bases, KEY(t), LLVMBuildGEP2(e->b, e->i8, e->scratch, &at, 1, ""));
     emit_stmt(e, s->body[0]);
     return;
   }
-  for (int d = 0; d < t->rank; d++) n *= t->shape[d]->u.i;
+  int64_t n = layout_elements(e->c, t)->u.i;
   vec_push(e->c, &e->regs, ((Reg){t, (int)n, NEW_ARRAY(e->c, Ref, n)}));
   emit_stmt(e, s->body[0]);
   e->regs.n--;
@@ -871,27 +892,9 @@ static void emit_stmt(Emit *e, const Stmt *s) {
 }
 
 /* ---- functions ---- */
-static void attribute(Emit *e, Ref fn, unsigned index, const char *name) {
-  unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
-  LLVMAddAttributeAtIndex(fn, index, LLVMCreateEnumAttribute(e->lc, kind, 0));
-}
-
-static void text_attribute(Emit *e, Ref fn, const char *key, const char *text) {
-  LLVMAddAttributeAtIndex(fn, (unsigned)LLVMAttributeFunctionIndex, LLVMCreateStringAttribute(e->lc, key, (unsigned)strlen(key), text, (unsigned)strlen(text)));
-}
-
-static void target_attributes(Emit *e, Ref fn) {
-  const char *bits = ctx_printf(e->c, "%d", e->m->target->vector_bits);
-  text_attribute(e, fn, "target-cpu", e->m->target->cpu);
-  text_attribute(e, fn, "target-features", e->m->target->features);
-  text_attribute(e, fn, "prefer-vector-width", bits);
-  text_attribute(e, fn, "min-legal-vector-width", bits);
-  attribute(e, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind");
-}
-
 static void begin_function(Emit *e, Ref fn) {
   e->fn = fn;
-  target_attributes(e, fn);
+  function_target(e, fn);
   LLVMPositionBuilderAtEnd(e->b, LLVMAppendBasicBlockInContext(e->lc, fn, "entry"));
 }
 
@@ -909,11 +912,11 @@ void emit_kernel(Emit *e, const Kernel *k) {
   inner_type = LLVMFunctionType(LLVMVoidTypeInContext(e->lc), types, (unsigned)n + 4, false);
   Ref inner = LLVMAddFunction(e->mod, "body", inner_type), args[n + 4];
   LLVMSetLinkage(inner, LLVMInternalLinkage);
-  attribute(e, inner, (unsigned)LLVMAttributeFunctionIndex, "alwaysinline");
+  function_attribute(e, inner, (unsigned)LLVMAttributeFunctionIndex, "alwaysinline");
   e->kernel = k;
   begin_function(e, inner);
   for (int i = 0; i < n; i++) {
-    if (!k->shares || !k->shares[i]) attribute(e, inner, (unsigned)i + 1, "noalias");
+    if (!k->shares || !k->shares[i]) function_attribute(e, inner, (unsigned)i + 1, "noalias");
     map_set(&e->bases, KEY(k->params[i]), LLVMGetParam(inner, (unsigned)i));
   }
   Ref syms = LLVMGetParam(inner, (unsigned)n);

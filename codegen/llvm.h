@@ -44,6 +44,9 @@ typedef struct Emit {
   struct Host { Ref rt, arena, weights, io, sym_array, bufs, dims; Map kernels; } host;
 } Emit;
 
+void lanes_transpose(Emit *e, Ref *row);                     /* e->lanes vectors of as many lanes: rows become columns (lanes.c) */
+void function_attribute(Emit *e, Ref fn, unsigned index, const char *name);
+void function_target(Emit *e, Ref fn);                       /* the CPU, its features and vectors */
 void memo_start(Emit *e);
 /* Each adds one function to e->mod. */
 void emit_kernel(Emit *e, const Kernel *k);

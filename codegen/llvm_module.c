@@ -46,6 +46,24 @@ static LLVMTargetMachineRef machine_new(Ctx *c, const Target *t) {
   return LLVMCreateTargetMachine(target, t->triple, t->cpu, t->features, LLVMCodeGenLevelAggressive, LLVMRelocPIC, LLVMCodeModelSmall);
 }
 
+void function_attribute(Emit *e, Ref fn, unsigned index, const char *name) {
+  unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
+  LLVMAddAttributeAtIndex(fn, index, LLVMCreateEnumAttribute(e->lc, kind, 0));
+}
+
+static void text_attribute(Emit *e, Ref fn, const char *key, const char *text) {
+  LLVMAddAttributeAtIndex(fn, (unsigned)LLVMAttributeFunctionIndex, LLVMCreateStringAttribute(e->lc, key, (unsigned)strlen(key), text, (unsigned)strlen(text)));
+}
+
+void function_target(Emit *e, Ref fn) {
+  const char *bits = ctx_printf(e->c, "%d", e->m->target->vector_bits);
+  text_attribute(e, fn, "target-cpu", e->m->target->cpu);
+  text_attribute(e, fn, "target-features", e->m->target->features);
+  text_attribute(e, fn, "prefer-vector-width", bits);
+  text_attribute(e, fn, "min-legal-vector-width", bits);
+  function_attribute(e, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind");
+}
+
 static void emit_open(Emit *e, Ctx *c, Module *m, const Map *nonneg, LLVMTargetMachineRef machine) {
   *e = (Emit){.c = c, .m = m, .nonneg = nonneg, .syms = map_new(c), .memo = map_new(c), .bases = map_new(c)};
   e->lc = LLVMContextCreate();

@@ -23,10 +23,12 @@ typedef struct {
 typedef const char *Rule(Case *k);                           /* NULL and k->text, or the reason why the rule declines */
 
 Rule rule_contraction;             /* contraction.c */
+Rule rule_square;                  /* square.c */
 
 typedef VEC(const char *) Names;
 
 bool rule_is_alone(const Case *k);                           /* one stage, not several to be placed together */
+int64_t rule_axis_extent(Case *k, int i);                    /* how far loops over a data axis run; -1: not known */
 int64_t const_extent(const Expr *e);                         /* -1: not known */
 const char *rule_axis_name(Case *k, int i);                  /* of axis i as the schedule calls it; reduction axes follow the data axes */
 /* The adjacent loops named, outermost first, as one that threads share; those inside outer loops stay as they are. */

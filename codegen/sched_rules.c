@@ -18,7 +18,7 @@ int64_t const_extent(const Expr *e) {
   return ex_is_int(e, &v) ? v : -1;
 }
 
-static int64_t axis_extent(Case *k, int i) {
+int64_t rule_axis_extent(Case *k, int i) {
   return k->loop ? k->loop[i].extent : const_extent(k->st->at ? k->st->axes[i]->extent : stage_extent(k->c, k->st->out, i));
 }
 
@@ -110,7 +110,7 @@ static void find_case(const Expr *e, void *user) {
  * once, unless one is cut short. */
 static bool vectors_of_cases(Case *k, const Cases *w, int v, Str *outer, Str *inner) {
   const char *n = rule_axis_name(k, v), *of = n;
-  int64_t extent = axis_extent(k, v), block = w->block[v], all = const_extent(k->st->axes[v]->extent);
+  int64_t extent = rule_axis_extent(k, v), block = w->block[v], all = const_extent(k->st->axes[v]->extent);
   if (w->period[v]) {
     if (block % k->lanes || !k->loop || extent != block * w->period[v]) return false;
     bool whole = all % extent == 0;
@@ -142,7 +142,7 @@ static const char *rule_cases(Case *k) {
     bool whole = true;
     if (i == v) {
       loop = ctx_printf(k->c, "%s.o", n);
-    } else if (w.block[i] == 1 && w.period[i] == axis_extent(k, i)) {
+    } else if (w.block[i] == 1 && w.period[i] == rule_axis_extent(k, i)) {
       str_add(&k->text, "unroll %s; ", n);
       str_add(&inner, " %s", n);
       continue;
@@ -150,7 +150,7 @@ static const char *rule_cases(Case *k) {
       str_add(&k->text, "split %s %d -> %s.o %s.i; unroll %s.i; ", n, (int)w.period[i], n, n, n);
       str_add(&inner, " %s.i", n);
       loop = ctx_printf(k->c, "%s.o", n);
-      whole = axis_extent(k, i) > 0 && axis_extent(k, i) % w.period[i] == 0;
+      whole = rule_axis_extent(k, i) > 0 && rule_axis_extent(k, i) % w.period[i] == 0;
     }
     str_add(&outer, "%s", i == v ? along.s : ctx_printf(k->c, " %s", loop));
     open &= whole;
@@ -288,6 +288,15 @@ static void find_narrow(const Expr *e, void *user) {
     }
 }
 
+/* The innermost loop stays one of its own where threads have enough to share without it: what does not move with it is computed outside. */
+static void share_outer_loops(Case *k, Names *par, const int64_t *extent) {
+  enum { ENOUGH = 64 };
+  int64_t points = 1;
+  for (int i = 0; i + 1 < par->n; i++) points = extent[i] < 0 ? ENOUGH : MIN(points * extent[i], ENOUGH);
+  if (points >= ENOUGH) par->n--;
+  rule_share_loops(k, par);
+}
+
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
@@ -296,7 +305,7 @@ static const char *rule_nest(Case *k) {
   int v = vector_axis(k, st);
   if (v < 0) return "no axis";
   Walk w = walk_loads(k, st->body, st->axes[v]);
-  int64_t n = axis_extent(k, v);
+  int64_t n = rule_axis_extent(k, v);
   if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
   Narrow narrow = {.k = k, .s = st->axes[v], .found = -1};
@@ -306,12 +315,17 @@ static const char *rule_nest(Case *k) {
   int m1 = -1;
   for (int i = rank - 1; i >= 0 && m1 < 0 && k->reduce; i--)
     if (i != v && is_loop(k, i) && st->axes[i]->max > 0) m1 = i;
-  int64_t e1 = m1 < 0 ? 1 : axis_extent(k, m1);
+  int64_t e1 = m1 < 0 ? 1 : rule_axis_extent(k, m1);
   Str order = str_new(k->c);
   Names par = {0};
+  int64_t extent[MAX_RANK];
   str_add(&k->text, "chunk %s %d -> %s.o %s.v; vector %s.v %d; ", nv, k->lanes, nv, nv, nv, k->lanes);
-  for (int i = 0; i < rank; i++)
-    if (is_loop(k, i) && i != m1) vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
+  for (int i = 0; i < rank; i++) {
+    if (!is_loop(k, i) || i == m1) continue;
+    int64_t e = rule_axis_extent(k, i);
+    extent[par.n] = i == v && e > 0 ? (e + k->lanes - 1) / k->lanes : e;
+    vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
+  }
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
   if (m1 >= 0) {
     int tile = 1, most = narrow.found < 0 ? 8 : MIN(14, k->m->target->vector_regs - 2 * (int)narrow.n - 2);   /* their weights and orders of lanes */
@@ -326,7 +340,8 @@ static const char *rule_nest(Case *k) {
   if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
   if (narrow.found >= 0) str_add(&k->text, "unroll %s; ", rule_axis_name(k, rank + narrow.found)), str_add(&order, " %s", rule_axis_name(k, rank + narrow.found));
   str_add(&k->text, "order%s%s %s.v; ", k->outer, order.s, nv);
-  rule_share_loops(k, &par);
+  if (k->reduce) rule_share_loops(k, &par);
+  else share_outer_loops(k, &par, extent);
   return NULL;
 }
 
@@ -355,7 +370,8 @@ static const char *rule_line(Case *k) {                      /* element by eleme
 static const char *rule_serial(Case *k) { return plain_order(k, NULL), NULL; }
 
 static const NamedRule stage_rules[] = {
-  {"contraction", rule_contraction}, {"cases", rule_cases}, {"dot", rule_dot}, {"line", rule_line}, {"serial", rule_serial},
+  {"contraction", rule_contraction}, {"cases", rule_cases}, {"dot", rule_dot}, {"nest", rule_nest}, {"line", rule_line},
+  {"serial", rule_serial},
 };
 
 /* The first rule that takes the stage, with its loops as given. */
@@ -441,7 +457,7 @@ static const char *rule_naive(Case *k) {
 
 static const NamedRule rules[] = {
   {"block", rule_block}, {"contraction", rule_contraction}, {"row", rule_row}, {"cases", rule_cases}, {"dot", rule_dot}, {"flat", rule_flat},
-  {"nest", rule_nest}, {"naive", rule_naive},
+  {"square", rule_square}, {"nest", rule_nest}, {"naive", rule_naive},
 };
 
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {

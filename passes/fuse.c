@@ -150,13 +150,24 @@ static bool is_straight(const Expr *body) {
   return !bent;
 }
 
+/* Some of the channels of a map, from the beginning of a block on: as good to read as the map itself. */
+static bool is_channel_slice(Ctx *c, const Stage *st) {
+  const Expr *e = st->body;
+  int64_t from;
+  if (e->op != EX_LOAD || e->n != st->out->rank) return false;
+  for (int d = 0; d < e->n; d++)
+    if (!ex_is_int(ex_sub(c, e->a[d], st->axes[d]->self), &from) || (d == 1 ? from % BLOCK : from)) return false;
+  return true;
+}
+
 static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
   Ctx *c = f->c;
   Cost own = cost_of(p->stage->body, NULL);
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
   if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
-  if (is_contraction(reduce)) return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
+  if (is_contraction(reduce) && !is_channel_slice(c, p->stage))
+    return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
   if (movement) return true;
   bool once = use->loads == 1 && at_least(c, tensor_elements(c, p->stage->out), domain_size(c, into, reduce));
   if (reduce) return once && p->users == 1 && own.selects <= 1;

@@ -51,6 +51,12 @@ static void set_ints(Ctx *c, Node *n, const char *name, const int64_t *v, int co
   a->ints = ctx_copy(c, v, sizeof(*v) * (size_t)count);
 }
 
+static void set_int(Node *n, const char *name, int64_t v) {
+  Attr *a = attr_of(n, name);
+  a->kind = ATTR_INT;
+  a->i = v;
+}
+
 static Tensor *ints_const(Rewrite *r, const int64_t *v, int n) {
   int64_t dims[] = { n };
   return graph_const(r->root->graph, "shape", DT_I64, dims, 1, ctx_copy(r->c, v, sizeof(*v) * (size_t)n));
@@ -257,7 +263,23 @@ static Tensor *norm_alone(Rewrite *r) {
   return op2(r, "Add", op2(r, "Mul", x, reshape(r, a, dims, x->rank)), reshape(r, shift, dims, x->rank));
 }
 
-/* ---- factors and terms per channel into convolutions and matrix products ---- */
+/* Statistics over [n, groups, rest] are those of groups of channels. */
+static Tensor *group_norm(Rewrite *r) {
+  const Tensor *x = VAR(r, 'x'), *grouped = r->node[2]->out[0];
+  int64_t groups, channels;
+  if (x->rank < 3 || grouped->rank != 3 || !same_shape(r->c, x, r->root->out[0]) || !op_same_dim(r->c, x->shape[0], grouped->shape[0])) return NULL;
+  if (!ex_is_int(x->shape[1], &channels) || !ex_is_int(grouped->shape[1], &groups) || groups < 1 || channels % groups) return NULL;
+  Tensor *in[] = { VAR(r, 'x'), VAR(r, 's'), VAR(r, 'b') };
+  int64_t column[] = { groups, 1 }, matrix[] = { groups, channels / groups };
+  for (int i = 1; i < 3; i++)
+    in[i] = reshape(r, op2(r, "Expand", reshape(r, in[i], column, 2), ints_const(r, matrix, 2)), &channels, 1);
+  Node *n = new_node(r, groups == channels ? "InstanceNormalization" : "GroupNormalization", in, 3);
+  attr_of(n, "epsilon")->f = op_attr_f(r->node[1], "epsilon");
+  if (groups != channels) set_int(n, "num_groups", groups);
+  return done(r, n);
+}
+
+/* ---- factors and terms per channel into convolutions, normalizations and matrix products ---- */
 
 /* c as a vector along `axis` of t (or a scalar) if broadcasting t with c gives no more than that, else NULL. */
 static Tensor *per_axis(Rewrite *r, Tensor *c, const Tensor *t, int axis) {
@@ -300,6 +322,15 @@ static Tensor *term_into_conv(Rewrite *r) {
   else if (elements_of(c) != dims[axis]) c = op2(r, "Expand", c, ints_const(r, &dims[axis], 1));
   Tensor *in[] = { VAR(r, 'x'), w, c };
   return done(r, copy_node(r, conv, in, 3));
+}
+
+static Tensor *into_norm(Rewrite *r) {
+  Node *norm = r->node[1];
+  const char *op = r->root->op->name;
+  Tensor *c = norm->out[0]->rank < 2 ? NULL : per_axis(r, VAR(r, 'c'), norm->out[0], 1), *s = VAR(r, 's');
+  if (!c) return NULL;
+  Tensor *in[] = { VAR(r, 'x'), strcmp(op, "Mul") ? s : op2(r, op, s, c), op2(r, op, VAR(r, 'b'), c) };
+  return done(r, copy_node(r, norm, in, 3));
 }
 
 static Tensor *factor_into_matmul(Rewrite *r) {
@@ -426,6 +457,11 @@ const GraphRule graph_rules[] = {
   { "norm-into-convtranspose", "BatchNormalization(ConvTranspose(x,w,b?)@1, s,o,m,v)", "const(w,b,s,o,m,v)", NULL, norm_into_conv },
   { "norm-into-gemm", "BatchNormalization(Gemm(x,w,b?)@1, s,o,m,v)", "const(w,b,s,o,m,v)", NULL, norm_into_gemm },
   { "norm-alone", "BatchNormalization(x, s,o,m,v)", "const(s,o,m,v)", NULL, norm_alone },
+  { "group-norm", "Reshape(InstanceNormalization(Reshape(x,a), s,b)@1, c)", "const(s,b)", NULL, group_norm },
+  { "mul-into-groupnorm", "Mul(GroupNormalization(x,s,b)@1, c)", "const(s,b,c)", NULL, into_norm },
+  { "add-into-groupnorm", "Add(GroupNormalization(x,s,b)@1, c)", "const(s,b,c)", NULL, into_norm },
+  { "mul-into-instancenorm", "Mul(InstanceNormalization(x,s,b)@1, c)", "const(s,b,c)", NULL, into_norm },
+  { "add-into-instancenorm", "Add(InstanceNormalization(x,s,b)@1, c)", "const(s,b,c)", NULL, into_norm },
   { "mul-into-conv", "Mul(Conv(x,w,b?)@1, c)", "const(w,b,c)", NULL, factor_into_conv },
   { "div-into-conv", "Div(Conv(x,w,b?)@1, c)", "const(w,b,c) float(c)", NULL, factor_into_conv },
   { "mul-into-convtranspose", "Mul(ConvTranspose(x,w,b?)@1, c)", "const(w,b,c)", NULL, factor_into_conv },

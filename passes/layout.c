@@ -26,7 +26,14 @@ static void block_channels(Ctx *c, Tensor *t, int lanes) {
 }
 
 /* ---- which maps are blocked ---- */
-typedef struct { const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
+typedef struct { Ctx *c; const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
+
+/* Do lanes of the load's channels move with lanes of the stage's? */
+static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
+  int64_t from;
+  return ex_is_int(ex_sub(c, load->a[1], st->axes[1]->self), &from) && from % load->u.tensor->layout->part[1].div == 0;
+}
+
 static void find_roles(const Expr *e, void *user) {
   Roles *r = user;
   if (e->op != EX_LOAD) return;
@@ -41,7 +48,7 @@ static void find_roles(const Expr *e, void *user) {
   r->map |= !t->data && t->rank == st->out->rank && spatial;
   r->row_major |= t->data && e->n > 1 && e->a[e->n - 1] == st->axes[st->out->rank - 1]->self;   /* a matrix product's columns */
   r->channel_last |= !t->data && !is_blocked(t) && spatial && e->a[e->n - 1] == st->axes[1]->self;
-  r->same_channel |= is_blocked(t) && t->rank == st->out->rank && e->a[1] == st->axes[1]->self;
+  r->same_channel |= is_blocked(t) && t->rank == st->out->rank && in_lanes(r->c, e, st);
 }
 
 /* Of a shape that is worth being stored by channel blocks. */
@@ -52,7 +59,7 @@ static bool is_map(const Tensor *t, int lanes) {
 
 static bool wants_blocks(Module *m, const Stage *st, int lanes) {
   if (!is_map(st->out, lanes) || module_is_state(m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
-  Roles r = {.st = st};
+  Roles r = {.c = m->c, .st = st};
   Expr *red = stage_reduce(st->body);
   expr_visit(st->body, find_roles, &r);
   return r.same_channel || r.channel_last || (is_contraction(red) && r.weights && r.map && !r.row_major);
@@ -73,14 +80,35 @@ static void split_output(Planner *p, Body *b, int item) {
   body_insert(c, b, item + 1, copy, g->source);
 }
 
+/* Rows of maps that are stored by channel blocks lie side by side: the group computes a block of them at a time. Blocks that are not full
+ * are not worth it: every stage is then a kernel of its own. Returns how many items the group takes more. */
+static int rows_to_blocks(Planner *p, Body *b, int item, int lanes) {
+  Ctx *c = p->c;
+  Group *g = b->items.v[item]->group;
+  Stage *root = group_root(g);
+  int members = g->stages.n - 1;
+  if (!members || g->block) return 0;
+  if (ex_equals_int(ex_mod(c, root->out->shape[1], ex_int(c, lanes)), 0)) {
+    g->block = NEW_ARRAY(c, int64_t, root->out->rank);
+    g->block[0] = 1;
+    g->block[1] = lanes;
+    return 0;
+  }
+  for (int i = 0; i < members; i++) body_insert(c, b, item + i, g->stages.v[i], g->source);
+  g->stages.v[0] = root;
+  g->stages.n = 1;
+  return members;
+}
+
 static void choose_blocks(Planner *p, Body *b, int lanes) {
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
       if (it->body[k]) choose_blocks(p, it->body[k], lanes);
-    if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
+    if (it->kind != ITEM_GROUP) continue;
     Stage *st = group_root(it->group);
     if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
+    i += rows_to_blocks(p, b, i, lanes);
     if (st->out->scope == SCOPE_OUTPUT) {
       if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
@@ -146,7 +174,8 @@ static void add_ringed_copies(Planner *p) {
     Tensor *from = p->list.v[i], *to = map_get(&p->ringed, KEY(from));
     Stage *st = NEW(c, Stage);
     Expr *at[MAX_RANK];
-    if (is_map(to, p->lanes)) block_channels(c, to, p->lanes);
+    const Layout *l = to->layout;
+    if (is_map(to, p->lanes) && !l->ring_lo[1] && !l->ring_hi[1]) block_channels(c, to, p->lanes);   /* a block begins where the channels do */
     st->out = to;
     st->axes = NEW_ARRAY(c, Sym *, to->rank);
     for (int d = 0; d < to->rank; d++) at[d] = (st->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), to->shape[d]))->self;

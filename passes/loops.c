@@ -322,7 +322,7 @@ static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
   Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, extent);   /* equal kernels have equal names */
   buf->layout = t->layout ? t->layout : skewed_rows(c, buf);
-  buf->scope = ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
+  buf->scope = l->reg || ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
   return (Local){t, alloc_in(g, buf), min};
 }
 

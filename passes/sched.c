@@ -208,10 +208,15 @@ static const char *do_at(Words *w) {
   return NULL;
 }
 
+static const char *do_reg(Words *w) {
+  w->s->current->reg = true;
+  return w->s->current == sched_root(w->s) ? refuse(w, "this is the root") : NULL;
+}
+
 static const struct { const char *name; const char *(*apply)(Words *w); } primitives[] = {
   {"in", do_in},       {"split", do_split},       {"chunk", do_chunk},   {"fuse", do_fuse}, {"order", do_order},
   {"parallel", do_parallel}, {"vector", do_vector}, {"unroll", do_unroll}, {"at", do_at},
-  {"partial", do_partial}, {"ahead", do_ahead},
+  {"partial", do_partial}, {"ahead", do_ahead}, {"reg", do_reg},
 };
 
 static const char *apply_statement(Sched *s, char *text) {

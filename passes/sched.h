@@ -13,6 +13,7 @@
  *   ahead 65536 2 i k        in every step of loop k, of the loops named the innermost, the next 2 cache lines of constants are asked for:
  *                            those that many bytes beyond the panel's beginning, counted over all steps of these loops
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
+ *   reg                      hold what is computed there in registers: its loops have constant extents and are unrolled
  */
 #ifndef DLC_SCHED_H
 #define DLC_SCHED_H
@@ -50,6 +51,7 @@ typedef struct StageLoops {
   VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
   struct { int64_t bytes; int lines, n; Iter *at[16]; } ahead;
+  bool reg;                        /* what the loop needs of it is held in registers */
 } StageLoops;
 
 typedef struct Sched {

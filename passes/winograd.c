@@ -32,6 +32,7 @@ typedef struct {
   Expr *reduce, *load, *fill_cond; /* of the map: its load, and the bounds checks around it or NULL */
   Tensor *weights;
   Sym *ch, *row, *col;             /* reduction axes */
+  Expr *first_ch;                  /* of the map's channels */
   int64_t in_channels, channels, h, w, pad_h, pad_w, n;
   const Transform *t;
   int64_t tiles_h, tiles_w;
@@ -63,7 +64,8 @@ static bool match_map(Conv *k, Expr *e) {
   if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) k->fill_cond = e->a[0], e = e->a[1];
   k->load = e;
   return e->op == EX_LOAD && e->n == 4 && !e->u.tensor->data && (e->a[0] == axes[0]->self || axes[0]->max == 0) &&
-         e->a[1] == k->ch->self && offset_by(k->c, e->a[2], axes[2], k->row, &k->pad_h) && offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
+         ex_is_int(k->first_ch = ex_sub(k->c, e->a[1], k->ch->self), NULL) && offset_by(k->c, e->a[2], axes[2], k->row, &k->pad_h) &&
+         offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
 }
 
 static bool match(Conv *k, Group *g) {
@@ -252,7 +254,7 @@ static Stage *input_stage(Conv *k) {
     for (int v = 0; v < a; v++) {
       Expr *ih = ex_add(c, ex_mul(c, p.i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)),
            *iw = ex_add(c, ex_mul(c, p.j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
-      Expr *at[] = {p.n, st->axes[4]->self, ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
+      Expr *at[] = {p.n, ex_add(c, st->axes[4]->self, k->first_ch), ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
       Expr **shape_x = k->load->u.tensor->shape;
       Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, shape_x[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, shape_x[3])));
       d[u][v] = ex_select(c, in, x, ex_const(c, DT_F32, 0));

@@ -489,7 +489,7 @@ static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w) {
     st->body = relu(&k, ex_reduce(c, RED_SUM, ex_mul(c, load, at(&k, wt, o, r[0]->self, r[1]->self, r[2]->self)), r, 3));
     x = st->out;
   }
-  finish(&k, "nest", 1);
+  finish(&k, width < target_lanes(k.m->target, 32) ? "nest" : "contraction", 1);
 }
 
 static void test_grouped(void) {

@@ -104,6 +104,9 @@ static Graph *check(const char *inputs, const char *body, const char *ops) {
 #define TRANSPOSED "%w: f32[2,3,2,2] = const {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24}\n %a = ConvTranspose(%x, %w)\n"
 #define NORM "%s: f32[2] = const {1,2}\n %o: f32[2] = const {3,-1}\n %m: f32[2] = const {0.5,0.25}\n %v: f32[2] = const {4,9}\n"
 #define NORM3 "%s: f32[3] = const {1,2,3}\n %o: f32[3] = const {3,-1,1}\n %m: f32[3] = const {0.5,0.25,1}\n %v: f32[3] = const {4,9,1}\n"
+#define NORM4 "%s: f32[4] = const {1,2,3,4}\n %o: f32[4] = const {3,-1,1,2}\n %c: f32[1,4,1,1] = const {2,-1,3,0.5}\n"
+#define GROUPS "%q: i64[3] = const {0,2,-1}\n %s: f32[2] = const {1,2}\n %o: f32[2] = const {3,-1}\n %a = Reshape(%x, %q)\n" \
+  " %b = InstanceNormalization(%a, %s, %o)\n"
 #define PADS "%p: i64[8] = const {0,0,1,2,0,0,1,0}\n"
 
 static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
@@ -154,6 +157,13 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
     "%w: f32[3,2] = const {1,2,3,4,5,6}\n %b: f32[3] = const {1,2,3}\n %a = Gemm<transB=1, alpha=0.5>(%x, %w, %b)\n" NORM3
     "%y = BatchNormalization(%a, %s, %o, %m, %v)\n return %y", "Gemm" },
   { "norm-alone", X4, NORM "%y = BatchNormalization(%x, %s, %o, %m, %v)\n return %y", "Mul Add" },
+  { "group-norm", "%x: f32[2,4,3,2]", GROUPS "%r: i64[4] = const {2,4,3,2}\n %y = Reshape(%b, %r)\n return %y", "GroupNormalization" },
+  { "group-norm", "%x: f32[2,4,3,2]", GROUPS "%r: i64[3] = const {2,8,3}\n %y = Reshape(%b, %r)\n return %y",
+    "Reshape InstanceNormalization Reshape" },
+  { "mul-into-groupnorm", "%x: f32[2,4,3,2]", NORM4 "%a = GroupNormalization<num_groups=2>(%x, %s, %o)\n %y = Mul(%a, %c)\n return %y", "GroupNormalization" },
+  { "add-into-groupnorm", "%x: f32[2,4,3,2]", NORM4 "%a = GroupNormalization<num_groups=2>(%x, %s, %o)\n %y = Add(%c, %a)\n return %y", "GroupNormalization" },
+  { "mul-into-instancenorm", "%x: f32[2,4,3,2]", NORM4 "%a = InstanceNormalization(%x, %s, %o)\n %y = Mul(%a, %c)\n return %y", "InstanceNormalization" },
+  { "add-into-instancenorm", "%x: f32[2,4,3,2]", NORM4 "%a = InstanceNormalization(%x, %s, %o)\n %y = Add(%a, %c)\n return %y", "InstanceNormalization" },
   { "mul-into-conv", X4, CONV "%c: f32[2,1,1] = const {2,3}\n %y = Mul(%c, %a)\n return %y", "Conv" },
   { "mul-into-conv", X4, CONV_PLAIN "%c: f32[] = const {2}\n %y = Mul(%a, %c)\n return %y", "Conv" },
   { "mul-into-conv", X4, CONV_PLAIN "%c: f32[5] = const {2,3,4,5,6}\n %y = Mul(%a, %c)\n return %y", "Conv Mul" },

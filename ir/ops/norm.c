@@ -326,39 +326,42 @@ bool shape_group_norm(OpCtx *oc) {
   return channel_shape(oc, 2);
 }
 
-/* A statistic per image and group: shape [N, groups]; x at one element of what it goes over. */
-static Stat group_stat(Stats *s, const char *name, Expr *groups, Expr *per_group) {
-  Expr *at[MAX_RANK], *shape[] = { s->x->shape[0], groups };
-  Stat k = { .n = 1 };
-  k.st = op_stage(s->oc, op_temp(s->oc, name, s->acc, 2, shape));
-  k.axes[0] = op_reduce_axis(s->oc, "c", per_group);
-  at[0] = k.st->axes[0]->self;
-  at[1] = ex_add(s->c, ex_mul(s->c, k.st->axes[1]->self, per_group), k.axes[0]->self);
-  for (int d = 2; d < s->x->rank; d++) {
-    k.axes[k.n] = op_reduce_axis(s->oc, ctx_printf(s->c, "r%d", d), s->x->shape[d]);
-    at[d] = k.axes[k.n++]->self;
-  }
-  k.x = op_acc(s->oc, op_in(s->oc, 0, at));
-  return k;
+/* The group's statistic as a stage at channel axis 1 sees it. */
+static Expr *group_value(Ctx *c, const Stage *st, Tensor *t, Expr *per_group) {
+  Expr *at[] = { st->axes[0]->self, ex_div(c, st->axes[1]->self, per_group) };
+  return ex_load(c, t, at, 2);
+}
+
+/* The mean of a group from the sums of its channels over space: channels lie side by side in any layout, groups do not. */
+static Stage *group_mean(Stats *s, const char *name, Tensor *sums, Expr *groups, Expr *per_group) {
+  Ctx *c = s->c;
+  Expr *shape[] = { s->x->shape[0], groups }, *at[MAX_RANK];
+  Stage *st = op_stage(s->oc, op_temp(s->oc, name, s->acc, 2, shape));
+  Sym *channel = op_reduce_axis(s->oc, "c", per_group);
+  for (int d = 0; d < sums->rank; d++) at[d] = ex_int(c, 0);
+  at[0] = st->axes[0]->self;
+  at[1] = ex_add(c, ex_mul(c, st->axes[1]->self, per_group), channel->self);
+  Expr *n = ex_mul(c, size_of(s), ex_cast(c, s->acc, per_group));
+  st->body = ex_div(c, ex_reduce(c, RED_SUM, ex_load(c, sums, at, sums->rank), &channel, 1), n);
+  return st;
 }
 
 void compute_group_norm(OpCtx *oc) {
   Ctx *c = oc->c;
   Stats s = stats_over(oc, 2, oc->node->in[0]->rank);
   Expr *groups = ex_int(c, op_attr_i(oc->node, "num_groups")), *per_group = ex_div(c, s.x->shape[1], groups);
-  Expr *n = ex_mul(c, size_of(&s), ex_cast(c, s.acc, per_group)), *at[2];
-  Stat mean = group_stat(&s, "mean", groups, per_group);
-  mean.st->body = ex_div(c, stat_reduce(&s, &mean, RED_SUM, mean.x), n);
-  Stat inv = group_stat(&s, "inv_std", groups, per_group);
-  op_axes_exprs(inv.st, at);
-  Expr *d = ex_sub(c, inv.x, ex_load(c, mean.st->out, at, 2));
-  Expr *variance = ex_div(c, stat_reduce(&s, &inv, RED_SUM, ex_mul(c, d, d)), n);
-  inv.st->body =
-      ex_div(c, real(&s, 1), ex_unary(c, EX_SQRT, ex_add(c, variance, real(&s, op_attr_f(oc->node, "epsilon")))));
+  Stat sum = stat_begin(&s, "sum");
+  sum.st->body = stat_reduce(&s, &sum, RED_SUM, sum.x);
+  Tensor *mean = group_mean(&s, "mean", sum.st->out, groups, per_group)->out;
+  Stat square = stat_begin(&s, "squares");
+  Expr *d = ex_sub(c, square.x, group_value(c, square.st, mean, per_group));
+  square.st->body = stat_reduce(&s, &square, RED_SUM, ex_mul(c, d, d));
+  Stage *inv = group_mean(&s, "inv_std", square.st->out, groups, per_group);
+  Expr *variance = ex_add(c, inv->body, real(&s, op_attr_f(oc->node, "epsilon")));
+  inv->body = ex_div(c, real(&s, 1), ex_unary(c, EX_SQRT, variance));
   Stage *st = op_stage(oc, oc->node->out[0]);
-  at[0] = st->axes[0]->self;
-  at[1] = ex_div(c, st->axes[1]->self, per_group);
-  Expr *v = ex_mul(c, ex_sub(c, element_of(&s, st), ex_load(c, mean.st->out, at, 2)), ex_load(c, inv.st->out, at, 2));
+  Expr *v = ex_sub(c, element_of(&s, st), group_value(c, st, mean, per_group));
+  v = ex_mul(c, v, group_value(c, st, inv->out, per_group));
   op_done(oc, st, ex_add(c, ex_mul(c, v, channel_value(oc, 1, st)), channel_value(oc, 2, st)));
 }
 
