@@ -39,6 +39,12 @@ static const Expr *tiled_value(const Tiling *t) {
   return !t->along_v && !w.bad && !w.packable ? t->k->st->body : t->n == 1 ? t->load : NULL;
 }
 
+static bool sort_loads(Tiling *t) {
+  *t = (Tiling){t->k, t->u, t->v, t->su, t->sv, .ok = true};
+  expr_visit(t->k->st->body, sort_load, t);
+  return t->ok && t->n && tiled_value(t);
+}
+
 /* Does some axis u go with v? */
 static bool choose_axes(Tiling *t) {
   Case *k = t->k;
@@ -50,9 +56,7 @@ static bool choose_axes(Tiling *t) {
   for (t->u = rank - 1; t->u >= 0; t->u--) {
     t->su = st->axes[t->u];
     if (t->u == t->v || t->su->kind == SYM_DIM || t->su->max + 1 < k->lanes / 2) continue;
-    *t = (Tiling){k, t->u, t->v, t->su, t->sv, .ok = true};
-    expr_visit(st->body, sort_load, t);
-    if (t->ok && t->n && tiled_value(t)) return true;
+    if (sort_loads(t)) return true;
   }
   return false;
 }
@@ -123,6 +127,7 @@ const char *rule_square(Case *k) {
   if (!choose_axes(&t)) return "no tiles";
   if (rule_axis_extent(k, t.u) < 0 || rule_axis_extent(k, t.v) < k->lanes / 2) return "an axis is short, or its extent not known";
   rule_pack_constants(k, t.sv, k->lanes, NULL);
+  if (!sort_loads(&t)) return "constants lie along both";
   Stage *tile = tile_stage(&t);
   vec_push(k->c, &k->g->stages, k->st);
   k->g->stages.v[0] = tile;

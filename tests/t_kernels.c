@@ -568,6 +568,64 @@ static void test_padded_channels(void) {
   }
 }
 
+/* y[b, j, i] from x[b, i, j] and constants: one that moves with i, or one stored as y is */
+static void turned(int64_t rows, int64_t cols, bool added) {
+  Case k = start((uint32_t)(rows + cols));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(2, rows, cols)), *w = weight(&k, "w", DIMS(cols, rows)), *s = weight(&k, "s", DIMS(rows));
+  Stage *y = stage(&k, tensor(&k, "y", DIMS(2, cols, rows)));
+  Expr *b = y->axes[0]->self, *j = y->axes[1]->self, *i = y->axes[2]->self, *load = at(&k, x, b, i, j, 0);
+  y->body = added ? ex_add(c, load, at(&k, w, j, i, 0, 0)) : ex_mul(c, load, at(&k, s, i, 0, 0, 0));
+  finish(&k, "square", 1);
+}
+
+static void test_turned(void) {
+  EACH_CPU {
+    turned(16, 32, false);
+    turned(19, 37, false);
+    turned(33, 21, true);
+    turned(8, 17, true);
+  }
+}
+
+/* A 1x1 convolution, its channels from the 16th on to mean zero, and a 3x3 convolution of them and of that. */
+static void slices_and_rows(int64_t channels) {
+  Case k = start((uint32_t)channels);
+  Ctx *c = k.c;
+  enum { IN = 5, H = 6, W = 7, FROM = 16 };
+  Tensor *x = input(&k, "x", DIMS(1, IN, H, W)), *w0 = weight(&k, "w0", DIMS(channels + FROM, IN)), *w1 = weight(&k, "w1", DIMS(16, channels, 3, 3));
+  Stage *all = stage(&k, tensor(&k, "all", DIMS(1, channels + FROM, H, W))), *part = stage(&k, tensor(&k, "part", DIMS(1, channels, H, W)));
+  Sym *r = sym_axis(c, SYM_REDUCE, "ci", ex_int(c, IN)), *h = sym_axis(c, SYM_REDUCE, "h", ex_int(c, H)), *v = sym_axis(c, SYM_REDUCE, "v", ex_int(c, W));
+#define AXES(st) st->axes[0]->self, st->axes[1]->self, st->axes[2]->self, st->axes[3]->self
+  Expr *load = at(&k, x, all->axes[0]->self, r->self, all->axes[2]->self, all->axes[3]->self);
+  all->body = ex_reduce(c, RED_SUM, ex_mul(c, load, at(&k, w0, all->axes[1]->self, r->self, 0, 0)), &r, 1);
+  Expr *n = part->axes[0]->self, *q = part->axes[1]->self, *zero = ex_int(c, 0);
+  part->body = at(&k, all->out, n, ex_add(c, q, ex_int(c, FROM)), part->axes[2]->self, part->axes[3]->self);
+  Stage *mean = stage(&k, tensor(&k, "mean", DIMS(1, channels, 1, 1))), *centred = stage(&k, tensor(&k, "centred", DIMS(1, channels, H, W)));
+  Expr *sum = ex_reduce(c, RED_SUM, at(&k, part->out, mean->axes[0]->self, mean->axes[1]->self, h->self, v->self), (Sym *[]){h, v}, 2);
+  mean->body = ex_div(c, sum, ex_const(c, DT_F32, H * W));
+  centred->body = ex_sub(c, at(&k, part->out, AXES(centred)), at(&k, mean->out, centred->axes[0]->self, centred->axes[1]->self, zero, zero));
+  Tensor *from[] = {part->out, centred->out};
+  for (int i = 0; i < 2; i++) {
+    Stage *st = stage(&k, tensor(&k, i ? "y" : "c0", DIMS(1, 16, H, W)));
+    Sym *red[] = {sym_axis(c, SYM_REDUCE, "c", ex_int(c, channels)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, 3)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, 3))};
+    Expr *y = ex_sub(c, ex_add(c, st->axes[2]->self, red[1]->self), ex_int(c, 1)), *z = ex_sub(c, ex_add(c, st->axes[3]->self, red[2]->self), ex_int(c, 1));
+    Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, y), ex_lt(c, y, ex_int(c, H))), ex_and(c, ex_le(c, zero, z), ex_lt(c, z, ex_int(c, W))));
+    Expr *map = ex_select(c, in, at(&k, from[i], zero, red[0]->self, y, z), ex_const(c, DT_F32, 0));
+    st->body = ex_reduce(c, RED_SUM, ex_mul(c, map, at(&k, w1, st->axes[1]->self, red[0]->self, red[1]->self, red[2]->self)), red, 3);
+    if (i) st->body = ex_add(c, st->body, at(&k, k.stages.v[k.stages.n - 2]->out, AXES(st)));
+  }
+#undef AXES
+  finish(&k, channels % 16 ? NULL : "block", 1);
+}
+
+static void test_slices_and_rows(void) {
+  EACH_CPU {
+    slices_and_rows(32);
+    slices_and_rows(24);
+  }
+}
+
 static void softmax(int64_t rows, int64_t n) {
   Case k = start((uint32_t)n);
   Ctx *c = k.c;
@@ -668,6 +726,8 @@ int main(void) {
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "grouped convolution", test_grouped);
   CU_add_test(s, "padded channels", test_padded_channels);
+  CU_add_test(s, "loads across the store", test_turned);
+  CU_add_test(s, "slices of channels and rows of maps", test_slices_and_rows);
   CU_add_test(s, "softmax", test_softmax);
   CU_add_test(s, "attention", test_attention);
   CU_basic_set_mode(CU_BRM_NORMAL);
