@@ -804,6 +804,7 @@ static void emit_if(Emit *e, const Stmt *s) {
 static void emit_alloc(Emit *e, const Stmt *s) {
   const Tensor *t = s->tensor;
   if (t->scope == SCOPE_SCRATCH) {
+    if (!t->offset) diag_bug(e->c, "scratch tensor %s of %s has no place", t->name, e->kernel->name);
     Ref at = int_const(e, t->offset->u.i);
     map_set(&e->bases, KEY(t), LLVMBuildGEP2(e->b, e->i8, e->scratch, &at, 1, ""));
     emit_stmt(e, s->body[0]);

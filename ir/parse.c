@@ -474,6 +474,7 @@ static Stmt *read_alloc(TextReader *r) {
   if (!reg) lex_expect(&r->lx, "scratch");
   Tensor *t = text_read_tensor(r), *outer = map_get(&r->scope.tensors, KEY(t->name));
   t->scope = reg ? SCOPE_REG : SCOPE_SCRATCH;
+  if (!reg && lex_accept(&r->lx, "at")) t->offset = ex_int(r->c, lex_int(&r->lx));
   if (reg && !ex_is_int(layout_elements(r->c, t), NULL)) lex_fail(&at, "registers need a constant size");
   map_set(&r->scope.tensors, KEY(t->name), t);
   Stmt *st = st_alloc(r->c, t, text_read_block(r));

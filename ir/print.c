@@ -437,6 +437,7 @@ void text_stmt(Str *s, const Stmt *st, int depth) {
   case ST_ALLOC:
     str_add(s, "alloc %s ", st->tensor->scope == SCOPE_REG ? "reg" : "scratch");
     print_param(s, st->tensor);
+    if (st->tensor->scope == SCOPE_SCRATCH && st->tensor->offset) str_add(s, " at %s", expr_text(s->ctx, st->tensor->offset));
     print_body(s, st->body[0], depth);
     break;
   case ST_CALL: print_call(s, st); break;

@@ -136,6 +136,7 @@ Tensor *canon_tensor(Canon *k, Tensor *t) {
   copy = tensor_new(k->c, free_name(k, t->name), t->dtype, t->rank, t->shape);
   copy->scope = t->data ? SCOPE_CONST : t->scope;
   copy->layout = t->layout;
+  if (t->scope == SCOPE_SCRATCH && t->offset) copy->offset = canon_expr(k, t->offset);
   for (int i = 0; i < t->rank; i++) copy->shape[i] = canon_expr(k, t->shape[i]);
   map_set(&k->tensors, KEY(t), copy);
   return copy;
