@@ -613,6 +613,7 @@ static void store_reg(Emit *e, const Stmt *s) {
   DType t = s->tensor->dtype;
   bool moves = e->vsym && expr_uses(s->index, e->vsym);
   const Expr *x = s->value;
+  if (s->combiner >= 0 && !old) diag_bug(e->c, "register tensor %s of %s is added to before it is set", s->tensor->name, e->kernel->name);
   if (s->combiner == RED_SUM && x->op == EX_MUL && dtype_is_float(t) && moves && old) {
     Ref a = as_vector(e, x->a[0], eval(e, x->a[0])), b = as_vector(e, x->a[1], eval(e, x->a[1]));
     *reg_place(e, s->tensor, s->index) = masked_combine(e, old, build_fma(e, a, b, old));

@@ -105,7 +105,7 @@ static const char *optimise(Emit *e, LLVMTargetMachineRef machine) {
 
 /* ---- jobs: one module each ---- */
 typedef enum { AS_OBJECT, AS_ASSEMBLY, AS_IR } OutputKind;
-typedef struct { char *bytes; size_t size; char *error; } Output;
+typedef struct { char *bytes; size_t size; char *error; Ctx *failed; } Output;   /* failed: its diagnostics say why */
 typedef struct { Module *m; Map nonneg; OutputKind kind; Output *outputs; int next, count, done; } Jobs;
 
 static void add_functions(Emit *e, int job) {
@@ -137,7 +137,14 @@ static void write_output(Emit *e, LLVMTargetMachineRef machine, OutputKind kind,
 
 static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   Ctx *c = ctx_new();
+  Diags *d = ctx_diags(c);
   Emit e;
+  if (setjmp(d->unwind)) {
+    jobs->outputs[job].failed = c;
+    return;
+  }
+  d->armed = true;
+  d->reading = ctx_diags(jobs->m->c)->reading;
   emit_open(&e, c, jobs->m, &jobs->nonneg, machine);
   add_functions(&e, job);
   const char *error = optimise(&e, machine);
@@ -203,13 +210,22 @@ static Jobs prepare(Module *m, OutputKind kind) {
 static const char *job_name(Module *m, int job) { return job < m->kernels.n ? m->kernels.v[job]->name : "main"; }
 
 static void free_bytes(void *p) { free(p); }
+static void free_ctx(void *c) { ctx_free(c); }
+
+static void check_outputs(Module *m, const Jobs *jobs) {
+  for (int i = 0; i < jobs->count; i++)
+    if (jobs->outputs[i].failed) ctx_defer(m->c, free_ctx, jobs->outputs[i].failed);
+  for (int i = 0; i < jobs->count; i++) {
+    if (jobs->outputs[i].failed) diag_pass_on(m->c, jobs->outputs[i].failed);
+    if (jobs->outputs[i].error) diag_bug(m->c, "LLVM refuses %s: %s", job_name(m, i), jobs->outputs[i].error);
+  }
+}
 
 static void finish(Module *m, Jobs *jobs) {
   run_jobs(m, jobs);
-  for (int i = 0; i < jobs->count; i++) {
+  for (int i = 0; i < jobs->count; i++)
     if (jobs->outputs[i].bytes) ctx_defer(m->c, free_bytes, jobs->outputs[i].bytes);
-    if (jobs->outputs[i].error) diag_bug(m->c, "LLVM refuses %s: %s", job_name(m, i), jobs->outputs[i].error);
-  }
+  check_outputs(m, jobs);
 }
 
 void emit_kernels(Module *m, ObjectList *out) {
@@ -271,9 +287,10 @@ Native *native_load(Module *h, Kernel *k) {
   Jobs jobs = prepare(h, AS_OBJECT);
   LLVMTargetMachineRef machine = machine_new(h->c, h->target);
   LLVMOrcExecutorAddress address;
+  jobs.count = 1;
   run_job(&jobs, 0, machine);
   LLVMDisposeTargetMachine(machine);
-  if (jobs.outputs[0].error) diag_bug(h->c, "LLVM refuses %s: %s", k->name, jobs.outputs[0].error);
+  check_outputs(h, &jobs);
   *n = (Native){.c = h->c, .jit = jit_of(h->c, &jobs.outputs[0])};
   must(h->c, LLVMOrcLLJITLookup(n->jit, &address, k->name));
   n->run = (NativeRun *)address;

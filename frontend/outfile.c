@@ -6,19 +6,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Temporary files that a signal must remove. The handler reads what the program wrote before. */
+/* Temporary files that a signal or an exit must remove. The handler reads what the program wrote before. */
 enum { MAX_PENDING = 16 };
 static char *volatile pending[MAX_PENDING];
 
-static void on_signal(int number) {
+static void remove_pending(void) {
   for (int i = 0; i < MAX_PENDING; i++)
     if (pending[i]) unlink(pending[i]);
+}
+
+static void on_signal(int number) {
+  remove_pending();
   signal(number, SIG_DFL);
   raise(number);
 }
 
 static void watch_signals(void) {
   static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+  static bool watched;
+  if (!watched) atexit(remove_pending);
+  watched = true;
   for (int i = 0; i < COUNT(numbers); i++) {
     struct sigaction now;
     if (sigaction(numbers[i], NULL, &now) != 0 || now.sa_handler != SIG_DFL) continue;

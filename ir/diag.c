@@ -101,6 +101,14 @@ void diag_check(Ctx *c) {
   if (c->diags.list.n) unwind(c);
 }
 
+void diag_pass_on(Ctx *c, Ctx *from) {
+  for (int i = 0; i < from->diags.list.n; i++) {
+    const Diag *d = &from->diags.list.v[i];
+    vec_push(c, &c->diags.list, ((Diag){d->code, ctx_printf(c, "%s", d->text), d->hint ? ctx_printf(c, "%s", d->hint) : NULL}));
+  }
+  unwind(c);
+}
+
 void diag_print(Ctx *c, FILE *to) {
   const char *file = c->diags.file;
   for (int i = 0; i < c->diags.list.n; i++) {

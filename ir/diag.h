@@ -39,6 +39,7 @@ void diag_error(Ctx *c, DiagCode code, const Node *where, const char *hint, cons
 _Noreturn void diag_fail(Ctx *c, DiagCode code, const Node *where, const char *hint, const char *fmt, ...) PRINTF_LIKE(5, 6);
 _Noreturn void diag_bug(Ctx *c, const char *fmt, ...) PRINTF_LIKE(2, 3);   /* E0900: prints pass and node, exit status 8 */
 void diag_check(Ctx *c);
+_Noreturn void diag_pass_on(Ctx *c, Ctx *from);        /* what unwound a context of another thread unwinds c */
 void diag_print(Ctx *c, FILE *to);                     /* every recorded one, in order */
 int diag_exit_status(const Ctx *c);                    /* of the first recorded; 0 if none */
 const char *diag_code_name(DiagCode code);             /* "E0411" */

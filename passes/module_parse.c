@@ -1,10 +1,12 @@
 /* module_parse.c - reads the text of a module (module_text.c shows its form), or of a graph, so that the pipeline can go on behind the pass that
  * the text stands after.
  *
- * What is wrong with the words is told with line and column. Text that reads well may still break what a pass ensures: the pipeline checks that. */
+ * What is wrong with the words is told with line and column. Text that reads well may still break what a pass ensures: the pipeline checks that.
+ * From lower on the text is a program, which is compiled as it stands: where it reads and writes at run time is its own affair. */
 #include "../ir/text.h"
 #include "passes.h"
 #include "stages.h"
+#include "storage.h"
 
 typedef struct {
   Module *m;
@@ -250,12 +252,24 @@ static void read_kernels(Reader *r) {
   }
 }
 
+static void check_places(Reader *r, const Lexer *at) {
+  const Module *m = r->m;
+  for (int i = 0; i < m->consts.n; i++) {
+    const Tensor *t = m->consts.v[i];
+    int64_t from, end;
+    bool ok = ex_is_int(t->offset, &from) && from >= 0 && add_ok(from, storage_of(r->c, t).bytes, &end) && end <= m->weight_bytes;
+    if (!ok) lex_fail(at, "the constant '%s' does not lie inside the weights", diag_quote(r->c, t->name));
+  }
+}
+
 static void read_program(Reader *r) {
   Module *m = r->m;
+  Lexer at = r->r.lx;
   if (accept(r, "memory")) {
     if (accept(r, "arena")) m->arena_bytes = read_int(r);
     if (accept(r, "weights")) m->weight_bytes = lex_int(&r->r.lx);
   }
+  check_places(r, &at);
   read_kernels(r);
   expect(r, "program");
   r->r.kernels = &r->kernels;
@@ -310,5 +324,5 @@ void module_parse(Module *m, const char *text, LoadData *load, void *user) {
   else m->graph = text_read_graph(&r.r);
   if (r.r.lx.kind != TOK_END) lex_fail(&r.r.lx, "more text than one %s", m->done ? "module" : "graph");
   pipeline_check(m);
-  ctx_diags(m->c)->reading = false;
+  ctx_diags(m->c)->reading = m->program;                     /* as nothing but emission looks into kernels any more */
 }
