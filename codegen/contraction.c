@@ -26,6 +26,7 @@ typedef struct {
   Sym *blocked;
   Str splits, order;
   Names par;                       /* shared loops */
+  bool constant;                   /* the panel is one, packed */
   VEC(Step) steps;                 /* the loops around the innermost body, but those outside of a panel */
 } Plan;
 
@@ -277,17 +278,20 @@ static int64_t outer_loops(Plan *p) {
 }
 
 /* Constants come from memory at a fraction of the speed at which tiles could use them: while the tiles of a panel are computed the next one is
- * asked for, evenly, a few lines at a time. What only one tile uses is a stream that the hardware follows by itself. */
+ * asked for, evenly, a few lines at a time. A panel that one tile uses is a part of a stream: that is asked for some way ahead, unless the
+ * whole of it may still be in the cache. */
 static void look_ahead(Plan *p) {
-  enum { AT_ONCE = 8 };
+  enum { AT_ONCE = 8, AHEAD = 4096 };
+  const Loop *vector = &p->loop[p->v];
   int64_t panel = p->tile.v * p->k->lanes * 4, steps = 1;
   int n = 0;
   for (int i = 1; i < p->w.reduce->n; i++) panel *= const_extent(p->w.reduce->a[i]->u.sym->extent);
-  int64_t lines = (panel + LINE - 1) / LINE;
-  if (!p->tile.ahead || panel <= 0 || p->loop[p->v].n < 0) return;
+  if (!p->constant || panel <= 0 || vector->n < 0) return;
+  int64_t lines = (panel + LINE - 1) / LINE, all = panel * ((vector->n + p->tile.v * p->k->lanes - 1) / (p->tile.v * p->k->lanes));
+  if (!p->tile.ahead && all <= 2 * p->k->m->target->l2_bytes) return;
   while (n < p->steps.n && steps * AT_ONCE < lines) steps *= p->steps.v[n++].n;
   if (!n) steps = p->steps.v[n++].n;
-  str_add(&p->k->text, "ahead %lld %lld %lld", (long long)panel, (long long)lines, (long long)steps);
+  str_add(&p->k->text, "ahead %lld %lld %lld", (long long)(p->tile.ahead ? panel : AHEAD), (long long)lines, (long long)steps);
   for (int i = 0; i < n; i++) str_add(&p->k->text, " %s", p->steps.v[i].name);
   str_add(&p->k->text, "; ");
 }
@@ -319,7 +323,7 @@ const char *rule_contraction(Case *k) {
   if (p.row[1] >= 0 && p.tile.r2 == 1) p.row[1] = -1;
   p.blocked = blocked_axis(&p);
   bool packed = problem.panel_cost[p.tile.v] == 1;
-  p.tile.ahead &= packed;
+  p.constant = problem.constant && packed;
   if (packed) rule_pack_constants(k, k->st->axes[p.w.axis[p.w.v].axis], (int64_t)p.tile.v * k->lanes, p.blocked);
   split_panel(&p);
   bool open = p.loop[p.v].n < 0, share = outer_loops(&p) < SHARED && !k->loop;
