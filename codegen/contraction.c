@@ -9,11 +9,12 @@
 #include "tile.h"
 
 enum { LINE = 64,                  /* bytes of a cache line */
-       AHEAD = 8192,               /* bytes ahead that a stream of constants is asked for: some 100 ns of multiply-adds */
        SHARED = 8 };               /* iterations to share among threads below which open rows are shared too */
 
 /* ---- the loops ---- */
 typedef struct { const char *name; int64_t n; bool row, panel; Sym *sym; Expr *extent; } Loop;   /* n -1: open; panel: the panel moves with it */
+
+typedef struct { const char *name; int64_t n; } Step;
 
 typedef struct {
   Case *k;
@@ -24,10 +25,9 @@ typedef struct {
   Tile tile;
   Sym *blocked;
   Str splits, order;
-  Names par, steps;                /* shared loops; the loops around the innermost body, except those outside of a panel */
-  int64_t nsteps, tiles;           /* runs of the innermost body, and tiles, for a panel; 0: open */
-  int first;                       /* of steps that is a reduction's */
+  Names par;                       /* shared loops */
   bool constant;                   /* the panel is one, packed */
+  VEC(Step) steps;                 /* the loops around the innermost body, but those outside of a panel */
 } Plan;
 
 static void name_axes(Plan *p) {
@@ -135,6 +135,19 @@ static PanelFit panel_fit(const Plan *p, int v) {
 
 static void find_constant(const Expr *e, void *user) { *(bool *)user |= e->op == EX_LOAD && e->u.tensor->data && !e->u.tensor->data->splat; }
 
+/* The reduction axis that the broadcast operand's blocked channels move with. */
+static void find_blocked(const Expr *e, void *user) {
+  if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
+}
+
+static Sym *blocked_axis(const Plan *p) {
+  const Expr *load = NULL, *reduce = p->w.reduce;
+  expr_visit(p->w.broadcast, find_blocked, &load);
+  for (int i = 1; load && i < reduce->n; i++)
+    if (load->a[1] == reduce->a[i]) return reduce->a[i]->u.sym;
+  return NULL;
+}
+
 /* Bytes from a row to the next in the broadcast operand: of the first load that moves with the axis. */
 typedef struct { Ctx *c; Sym *s; int64_t stride; } RowStride;
 static void find_stride(const Expr *e, void *user) {
@@ -158,6 +171,9 @@ static TileProblem tile_problem(Plan *p) {
     t.rows[i] = p->loop[p->row[i]].n;
     t.stride[i] = w.stride;
   }
+  t.blocks = blocked_axis(p) != NULL;
+  t.store_row = p->row[0] < 0 ? -1 : 4 * access_stride(c, p->w.store, p->loop[p->row[0]].sym, 1);
+  t.store_vector = 4 * t.lanes * access_stride(c, p->w.store, vector->sym, 2 * t.lanes);
   for (int i = 0; i < p->n; i++)
     if (p->loop[i].row && i != p->row[0] && i != p->row[1]) t.others *= p->loop[i].n < 0 ? 1 : p->loop[i].n;
   for (int i = 1; i < p->w.reduce->n; i++) {
@@ -174,19 +190,6 @@ static TileProblem tile_problem(Plan *p) {
 }
 
 /* ---- the reduction ---- */
-/* The reduction axis that the broadcast operand's blocked channels move with. */
-static void find_blocked(const Expr *e, void *user) {
-  if (e->op == EX_LOAD && e->u.tensor->layout && e->u.tensor->layout->n > e->u.tensor->rank) *(const Expr **)user = e;
-}
-
-static Sym *blocked_axis(const Plan *p) {
-  const Expr *load = NULL, *reduce = p->w.reduce;
-  expr_visit(p->w.broadcast, find_blocked, &load);
-  for (int i = 1; load && i < reduce->n; i++)
-    if (load->a[1] == reduce->a[i]) return reduce->a[i]->u.sym;
-  return NULL;
-}
-
 /* A window's axis: some load's index moves with it and with an output axis. Unrolled, neighbouring points would share loads, and
  * the registers that hold them are missing for sums. */
 typedef struct { const Contract *w; const Sym *s; bool found; } Window;
@@ -203,16 +206,12 @@ static bool is_window(const Plan *p, const Sym *s) {
 }
 
 /* K: the blocked axis in blocks outside, other axes, then inside the block unrolled; else the last axis in steps of four. */
-static void add_step(Plan *p, const char *name, int64_t n) {
-  vec_push(p->k->c, &p->steps, name);
-  p->nsteps *= MAX(n, 0);
-}
+static void add_step(Plan *p, const char *name, int64_t n) { vec_push(p->k->c, &p->steps, ((Step){name, n})); }
 
 static void reduction_order(Plan *p) {
   Case *k = p->k;
   const Expr *reduce = p->w.reduce;
-  int n = reduce->n - 1, last = n - 1, lanes = k->lanes, rank = k->st->out->rank, first = p->first = p->steps.n;
-  p->tiles = p->nsteps;
+  int n = reduce->n - 1, last = n - 1, lanes = k->lanes, rank = k->st->out->rank, first = p->steps.n;
   for (int i = 0; i < n; i++)
     if (reduce->a[1 + i]->u.sym == p->blocked) last = i;
   const char *name = rule_axis_name(k, rank + last);
@@ -230,7 +229,7 @@ static void reduction_order(Plan *p) {
     str_add(&p->splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, p->blocked ? ".b" : "", (int)unroll, name, name, name);
     add_step(p, ctx_printf(k->c, "%s.i", name), extent < 0 ? extent : (extent + unroll - 1) / unroll);
   }
-  for (int i = first; i < p->steps.n; i++) str_add(&p->order, " %s", p->steps.v[i]);
+  for (int i = first; i < p->steps.n; i++) str_add(&p->order, " %s", p->steps.v[i].name);
   if (!window) str_add(&p->order, " %s.u", name);
 }
 
@@ -279,15 +278,21 @@ static int64_t outer_loops(Plan *p) {
 }
 
 /* Constants come from memory at a fraction of the speed at which tiles could use them: while the tiles of a panel are computed the next one is
- * asked for, evenly; a panel that is used once, or too large to be there twice, some bytes ahead. */
+ * asked for, evenly, a few lines at a time. A panel that one tile uses is a part of a stream: that is asked for some way ahead, unless the
+ * whole of it may still be in the cache. */
 static void look_ahead(Plan *p) {
-  int64_t panel = p->tile.v * p->k->lanes * 4, steps = p->nsteps;
+  enum { AT_ONCE = 8, AHEAD = 4096 };
+  const Loop *vector = &p->loop[p->v];
+  int64_t panel = p->tile.v * p->k->lanes * 4, steps = 1;
+  int n = 0;
   for (int i = 1; i < p->w.reduce->n; i++) panel *= const_extent(p->w.reduce->a[i]->u.sym->extent);
-  if (steps <= 0 || !p->constant || p->loop[p->v].n < 0) return;
-  bool next = p->tile.ahead;
-  if (!next) steps /= p->tiles;
-  str_add(&p->k->text, "ahead %lld %lld", (long long)(next ? panel : AHEAD), (long long)(((panel + LINE - 1) / LINE + steps - 1) / steps));
-  for (int i = next ? 0 : p->first; i < p->steps.n; i++) str_add(&p->k->text, " %s", p->steps.v[i]);
+  if (!p->constant || panel <= 0 || vector->n < 0) return;
+  int64_t lines = (panel + LINE - 1) / LINE, all = panel * ((vector->n + p->tile.v * p->k->lanes - 1) / (p->tile.v * p->k->lanes));
+  if (!p->tile.ahead && all <= 2 * p->k->m->target->l2_bytes) return;
+  while (n < p->steps.n && steps * AT_ONCE < lines) steps *= p->steps.v[n++].n;
+  if (!n) steps = p->steps.v[n++].n;
+  str_add(&p->k->text, "ahead %lld %lld %lld", (long long)(p->tile.ahead ? panel : AHEAD), (long long)lines, (long long)steps);
+  for (int i = 0; i < n; i++) str_add(&p->k->text, " %s", p->steps.v[i].name);
   str_add(&p->k->text, "; ");
 }
 
@@ -305,7 +310,7 @@ static void write_schedule(Plan *p) {
 }
 
 const char *rule_contraction(Case *k) {
-  Plan p = {.k = k, .v = -1, .nsteps = 1, .splits = str_new(k->c), .order = str_new(k->c)};
+  Plan p = {.k = k, .v = -1, .splits = str_new(k->c), .order = str_new(k->c)};
   if (!rule_is_alone(k)) return "not a sum of products";
   const char *why = contract_view(k->c, k->st, k->lanes, &p.w);
   if (why) return why;

@@ -6,14 +6,17 @@
 #include "tile.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 static const double
   LOADS = 1.08,                    /* of the two loads a cycle some meet in a bank */
   EPILOGUE = 2.5, START = 25,      /* cycles per vector of a tile, and per tile, outside of the reduction */
   FEW_SUMS = 1.5,                  /* what eight sums or fewer, whose latency nothing hides, lose in a step */
   FROM_L1 = 0.1, FROM_L2 = 0.25, FROM_L3 = 1.1,              /* reading a vector of the panel */
-  MEMORY = 7.5,                    /* a vector of 64 bytes from memory */
-  FAR_ROWS = 0.02,                 /* a row whose operands do not stay in L2 from one panel to the next */
+  MEMORY = 6.5,                    /* a vector of 64 bytes from memory */
+  NOT_HIDDEN = 0.1,                /* of the shorter one of two times that overlap: the tiles' and memory's */
+  FAR_ROW = 0.02, FAR_BLOCK = 0.2, /* a row whose operands do not stay in L2 from one panel to the next: in a line that the hardware follows, or not */
+  TRAFFIC = 12,                    /* bytes a cycle to and from what lies behind L2 */
   CONFLICT = 0.15;                 /* times the square of the rows beyond those that a set of the L1 cache can hold */
 
 typedef struct { const TileProblem *p; int v; int64_t panel; } Panel;
@@ -30,18 +33,34 @@ static double conflicts(const TileProblem *p, int r1, int r2) {
   return fmax(0, in_set - (double)(ways - 2));
 }
 
+static double overlapped(double a, double b) { return fmax(a, b) + NOT_HIDDEN * fmin(a, b); }
+
+static double all_rows(const TileProblem *p) { return fmax((double)p->rows[0], 1) * fmax((double)p->rows[1], 1) * (double)p->others; }
+
+/* Bytes per step that a tile moves behind L2: its rows' operands where they are read again for every panel, its results where they are many;
+ * a short run of results costs a line more. */
+static double traffic(const Panel *a, int r, bool far) {
+  const TileProblem *p = a->p;
+  double line = p->lanes * 4, run = line, bytes = far ? 4 * r : 0;
+  if (p->store_vector == line) run = line * a->v;
+  if (p->store_row == line) run = fmax(run, line * r);
+  if (all_rows(p) * (double)p->vectors * line > (double)p->target->l2_bytes) bytes += 2 * line * r * a->v / (double)p->k * (1 + line / run);
+  return bytes;
+}
+
 /* Cycles per step of the reduction for a tile of r1 x r2 rows. */
 static double step_cost(const Panel *a, int r1, int r2) {
   const TileProblem *p = a->p;
   const Target *t = p->target;
   int r = r1 * r2, v = a->v;
-  double line = p->lanes * 4 / 64.0, far = conflicts(p, r1, r2);
+  double line = p->lanes * 4 / 64.0, crowd = conflicts(p, r1, r2);
   double cost = fmax(fmax(r * v, LOADS * (r + v)) / 2.0, 4) + (r * v <= 8 ? FEW_SUMS : 0);
   double from = a->panel < t->l1_bytes / 2 ? FROM_L1 : FROM_L2;
   if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3;
-  double operand = (double)(fmax((double)p->rows[0], 1) * fmax((double)p->rows[1], 1) * (double)p->others * (double)p->k) * 4;
-  if (operand > (double)t->l2_bytes / 2) cost += FAR_ROWS * r;
-  return cost + from * v * line + CONFLICT * far * far + (EPILOGUE * r * v + START) / (double)p->k;
+  bool far = all_rows(p) * (double)p->k * 4 > (double)t->l2_bytes / 2;
+  if (far) cost += (p->blocks ? FAR_BLOCK : FAR_ROW) * r;
+  cost += from * v * line + CONFLICT * crowd * crowd + (EPILOGUE * r * v + START) / (double)p->k;
+  return overlapped(cost, traffic(a, r, far) / TRAFFIC);
 }
 
 int tile_next_run(int r) {
@@ -73,11 +92,10 @@ static Tile judge(const TileProblem *p, int r1, int r2, int v) {
   int64_t n2 = p->rows[1] < 0 ? 1 : p->rows[1];
   double rows, line = line_cost(&a, r1, r2, &rows), lines = (double)(n2 / r2), memory = p->constant ? MEMORY * v * p->lanes / 16 : 0;
   double cost = lines * line + (n2 % r2 ? line_cost(&a, r1, (int)(n2 % r2), &rows) : 0);
-  double first = step_cost(&a, r1, r2), all = rows * (double)n2 * (double)p->others;
+  double all = rows * (double)n2 * (double)p->others;
   cost *= (double)p->others;
-  Tile t = {r1, r2, v, 0, r1 * r2 + v > r1 * r2 * v ? "loads" : r1 * r2 * v < 8 ? "latency" : "multiply-adds", false};
-  t.ahead = p->constant && all > r1 * r2 && 2 * a.panel <= p->target->l2_bytes;
-  double filled = t.ahead ? fmax(cost, memory) : cost + fmax(0, memory - first);
+  double filled = overlapped(cost, memory);
+  Tile t = {r1, r2, v, 0, r1 * r2 + v > r1 * r2 * v ? "loads" : r1 * r2 * v < 8 ? "latency" : "multiply-adds", p->constant && all > r1 * r2};
   if (filled > cost * 1.1) t.bound = "memory";
   double width = ceil((double)p->vectors / v) * v / (double)p->vectors;
   t.cost = filled / all / v * width * p->panel_cost[v];

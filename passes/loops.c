@@ -440,10 +440,11 @@ static Stmt *look_ahead(Run *r, Stmt *body) {
   VEC(Stmt *) seq = {0};
   expr_visit(r->l->reduce->a[0], find_constant, &load);
   if (!load) return body;
-  int64_t size = dtype_bytes(load->u.tensor->dtype);
+  int64_t size = dtype_bytes(load->u.tensor->dtype), lines = r->l->ahead.lines, steps = r->l->ahead.steps;
   Expr *at = ex_add(c, panel_offset(r, load), ex_int(c, r->l->ahead.bytes / size));
-  for (int i = 0; i < r->l->ahead.lines; i++) {
-    Expr *line = ex_add(c, ex_mul(c, steps_done(r), ex_int(c, r->l->ahead.lines)), ex_int(c, i));
+  Expr *first = ex_div(c, ex_mul(c, steps_done(r), ex_int(c, lines)), ex_int(c, steps));
+  for (int i = 0; i < (lines + steps - 1) / steps; i++) {
+    Expr *line = ex_add(c, first, ex_int(c, i));
     vec_push(c, &seq, st_prefetch(c, load->u.tensor, ex_add(c, at, ex_mul(c, line, ex_int(c, LINE / size)))));
   }
   vec_push(c, &seq, body);

@@ -186,12 +186,13 @@ static const char *do_vector(Words *w) {
 
 static const char *do_ahead(Words *w) {
   StageLoops *l = w->s->current;
-  if (w->n < 4 || w->n - 3 > COUNT(l->ahead.at)) return refuse(w, "wants: bytes lines loops");
+  if (w->n < 5 || w->n - 4 > COUNT(l->ahead.at)) return refuse(w, "wants: bytes lines steps loops");
   l->ahead.bytes = strtoll(w->word[1], NULL, 10);
-  l->ahead.lines = atoi(w->word[2]);
+  l->ahead.lines = strtoll(w->word[2], NULL, 10);
+  l->ahead.steps = strtoll(w->word[3], NULL, 10);
   l->ahead.n = 0;
-  if (l->ahead.bytes < 0 || l->ahead.lines < 1 || l->ahead.lines > 64) return refuse(w, "no such distance or number of lines");
-  for (int i = 3; i < w->n; i++) {
+  if (l->ahead.bytes < 0 || l->ahead.lines < 1 || l->ahead.steps < 1 || l->ahead.lines / l->ahead.steps > 64) return refuse(w, "no such numbers");
+  for (int i = 4; i < w->n; i++) {
     Iter *it = iter_find(l, w->word[i]);
     if (!it) return refuse(w, "no such loop");
     l->ahead.at[l->ahead.n++] = it;

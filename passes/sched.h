@@ -10,8 +10,8 @@
  *   parallel i | vector i 16 | unroll i
  *   partial i                a reduction iterator each of whose steps keeps a result of its own, combined after the reduction
  *                            (a vector iterator over a reduction axis is always partial: one result per lane)
- *   ahead 65536 2 i k        in every step of loop k, of the loops named the innermost, the next 2 cache lines of constants are asked for:
- *                            those that many bytes beyond the panel's beginning, counted over all steps of these loops
+ *   ahead 65536 1024 512 i k while loops i and k, the named ones, take their 512 steps, 1024 cache lines of constants are asked for: from that
+ *                            many bytes beyond the beginning of the panel at hand on, some in each step of k
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
  *   reg                      hold what is computed there in registers: its loops have constant extents and are unrolled
  */
@@ -50,7 +50,7 @@ typedef struct StageLoops {
   VEC(Iter *) order;               /* leaves from outside in */
   VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
-  struct { int64_t bytes; int lines, n; Iter *at[16]; } ahead;
+  struct { int64_t bytes, lines, steps; int n; Iter *at[16]; } ahead;
   bool reg;                        /* what the loop needs of it is held in registers */
 } StageLoops;
 

@@ -705,6 +705,7 @@ static void test_tiles(void) {
   EACH_CPU {
     for (int64_t rows = -1; rows < 200; rows += rows < 30 ? 1 : 31) tile(cpu, rows ? rows : 1, 64 + 7 * rows, 16 + rows, rows & 1);
     CU_ASSERT(tile(cpu, 1, 512, 512, true).r1 == 1);
+    CU_ASSERT(tile(cpu, 1, 4096, 4096, true).v > 2);           /* sums enough to hide the latency of additions */
   }
   CU_ASSERT(tile("x86-64-v4", 128, 1024, 1024, false).r1 <= 10);             /* rows a multiple of 4 KiB apart share a set of the cache */
   Tile few = tile("x86-64-v4", 16, 512, 512, true), narrow = tile("x86-64-v4", 196, 256, 16, true);
