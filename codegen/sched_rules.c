@@ -393,17 +393,40 @@ static void schedule_stage(Case *k, Stage *st, StageLoop *loop, const char *oute
   str_add(&k->text, "%s", s.text.s);
 }
 
-/* Loads of the stage that move with an axis: what few move with stays in cache while the others turn, if that is the inner loop. */
-typedef struct { const Sym *s; int n; } Uses;
-static void count_use(const Expr *e, void *user) {
-  Uses *u = user;
-  u->n += e->op == EX_LOAD && expr_uses(e, u->s);
+/* An outer loop over axis i of the root: bytes of constants that move with it, in any stage, and loads of the root that do. Constants come from
+ * memory and are best read once; of the rest, what few loads move with stays in cache while the others turn, if that is the inner loop. */
+typedef struct { double constants; int loads; } Moving;
+typedef struct { Case *k; const Stage *st; const Region *part; const Sym *axis, *step; Moving sum; } Movers;
+
+static void add_mover(const Expr *e, void *user) {
+  Movers *m = user;
+  int64_t n;
+  bool moves = false;
+  if (e->op != EX_LOAD) return;
+  for (int d = 0; d < e->n; d++)
+    for (int i = 0; i < m->st->out->rank && !moves; i++)
+      moves = expr_uses(e->a[d], m->st->axes[i]) && m->step && expr_uses(m->part[i].min, m->step);
+  if (moves && e->u.tensor->data && ex_is_int(layout_elements(m->k->c, e->u.tensor), &n)) m->sum.constants += (double)n * dtype_bytes(e->u.tensor->dtype);
+  if (m->st == m->k->st && expr_uses(e, m->axis)) m->sum.loads++;
 }
 
-static int loads_along(const Stage *st, int axis) {
-  Uses u = {st->axes[axis], 0};
-  expr_visit(st->body, count_use, &u);
-  return u.n;
+static void find_step(const Expr *e, void *user) {
+  if (e->op == EX_SYM) *(const Sym **)user = e->u.sym;
+}
+
+static Moving moving_with(Case *k, const Region *root, Region (*part)[MAX_RANK], int axis) {
+  Movers m = {.k = k, .axis = k->st->axes[axis]};
+  expr_visit(root[axis].min, find_step, &m.step);
+  for (int i = 0; i < k->g->stages.n; i++) {
+    m.st = k->g->stages.v[i];
+    m.part = m.st == k->st ? root : part[i];
+    expr_visit(m.st->body, add_mover, &m);
+  }
+  return m.sum;
+}
+
+static bool goes_outside(const Moving *a, const Moving *b) {
+  return a->constants != b->constants ? a->constants > b->constants : a->loads > b->loads;
 }
 
 static const char *rule_block(Case *k) {
@@ -418,7 +441,7 @@ static const char *rule_block(Case *k) {
   StageLoop *loop = NEW_ARRAY(c, StageLoop, rank);
   Str outer = str_new(c);
   Names par = {0};
-  int uses[MAX_RANK];
+  Moving moving[MAX_RANK];
   for (int i = 0; i < rank; i++) {
     const char *name = stage_axis_name(c, root, i), *step = ctx_printf(c, "%s.b", name);
     loop[i] = (StageLoop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
@@ -427,9 +450,10 @@ static const char *rule_block(Case *k) {
     else str_add(&k->text, "split %s %d -> %s %s.r; ", name, (int)g->block[i], step, name), loop[i].name = ctx_printf(c, "%s.r", name);
     int at = par.n;
     vec_push(c, &par, step);
-    for (uses[at] = loads_along(root, i); at > 0 && uses[at - 1] < loads_along(root, i); at--) uses[at] = uses[at - 1], par.v[at] = par.v[at - 1];
+    Moving here = moving_with(k, axes, part, i);
+    for (; at > 0 && goes_outside(&here, &moving[at - 1]); at--) moving[at] = moving[at - 1], par.v[at] = par.v[at - 1];
     par.v[at] = step;
-    uses[at] = loads_along(root, i);
+    moving[at] = here;
   }
   for (int i = 0; i < par.n; i++) str_add(&outer, " %s", par.v[i]);
   schedule_stage(k, root, loop, outer.s ? outer.s : "");

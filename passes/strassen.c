@@ -1,11 +1,14 @@
 /* strassen.c - pass_strassen: products with large constant matrices in 7 multiplications of half the size instead of 8.
  *
  * Before: y[.., m, n] = f(sum(k) a[.., m, k] * w[k, n])
- * After:  S[.., b, p, r, k'] = sums of a at rows m, halves of k          m = 2 (b R + r) + x: rows are paired, R pairs are a block b
- *         P[q, .., b, p, r, j] = sum(k') S[.., b, p, r, k'] * T[q, p, k', j]   T: sums of w, made here; n = (2 q + z) J + j
- *         y = f(C[x, z])                                                 C: sums of P over the products p = 0 .. 6
- * x, z (and a half of k) are the blocks of the matrices: strassen.def. Halves of n alternate by panels of J columns, those of m by rows, so
- * that what belongs together lies close together; a last odd row is computed twice. S is shared by all that multiply the same a.
+ * After:  S[.., b, r, p, k'] = sums of a at two rows and two halves of k         m = 2 (b R + r) + x: rows are paired, R pairs are a block
+ *         P[q, .., b, p, r, j] = sum(k') S[.., b, r, p, k'] * T[q, p, k', j]     T: sums of w, made when stored; n = (2 q + z) J + j
+ *         y = f(C[x, z])                                                         C: sums of P over the products p = 0 .. 6
+ * x, z and a half of k tell the blocks of the matrices apart: strassen.def. Halves of n and k alternate by panels of columns, those of m by
+ * rows, so that what belongs together lies close together; a last odd row is computed twice. P and y are one group that works a piece (q, b)
+ * at a time, so that P stays in cache. S is made once for all that multiply the same a; where a is such a product itself and nothing else
+ * reads it, its group makes S instead of a.
+ * Rows are mixed: an infinity in a row spoils its neighbour, and rounding errors are relative to the larger of the two.
  */
 #include "bilinear.h"
 #include "passes.h"
