@@ -41,7 +41,7 @@ struct Product {
   Expr *reduce, *a, *column;       /* a: what multiplies the weights; column: where in their columns */
   const Expr *w;
   Sym *k;
-  int k_dim, pair, unit, rest[MAX_RANK], nrest;  /* dimension of the weights along k; output axes: of the paired rows, of single columns, of other rows */
+  int k_dim, pair, unit, rest[MAX_RANK], nrest;  /* dimension of the weights along k; axes of paired rows, single columns, other rows */
   int64_t depth, columns, rows, points;        /* points: rows times the other axes', at the least */
   int64_t panel, half, block, blocks;          /* J, columns of k side by side in a half, R, number of blocks */
   Group *group;                    /* once rewritten: where it stands, y's expression with `sum` for the product's element, and that */
@@ -101,7 +101,8 @@ static bool panel_fits(const Product *k, int64_t panel) {
   if (k->column == last->self) return true;
   expr_is_linear(k->c, k->column, last, &coef, &rest);
   if (!ex_is_int(last->extent, &n) || k->columns % (2 * panel)) return false;
-  return n % (2 * panel) == 0 ? expr_range(k->c, rest).multiple % (2 * panel) == 0 : n == panel && expr_range(k->c, rest).multiple % panel == 0;
+  int64_t begins = expr_range(k->c, rest).multiple;
+  return n % (2 * panel) == 0 ? begins % (2 * panel) == 0 : n == panel && begins % panel == 0;
 }
 
 /* Columns of a panel. Two vectors wide, a register tile has many rows: panels come from memory at an even pace. */
@@ -217,18 +218,19 @@ static Form sums_form(const Product *k) {
   add_axis(&f, "k", ex_int(k->c, k->depth / 2));
   return f;
 }
-static Sym *sums_axis(const Product *k, const Stage *s, char name) { return s->axes[k->nrest + (name == 'b' ? 0 : name == 'r' ? 1 : name == 'p' ? 2 : 3)]; }
+typedef enum { S_BLOCK, S_PAIR, S_PRODUCT, S_STEP } SumsAxis;
+static Expr *sums_at(const Product *k, const Stage *s, SumsAxis which) { return s->axes[k->nrest + which]->self; }
 
 /* Where the stage of S stands: the row x of its pair, the step of k in its half z. */
 static Expr *row_at(const Product *k, const Stage *s, int x) {
   Ctx *c = k->c;
-  Expr *pair = ex_add(c, ex_mul(c, sums_axis(k, s, 'b')->self, ex_int(c, k->block)), sums_axis(k, s, 'r')->self);
+  Expr *pair = ex_add(c, ex_mul(c, sums_at(k, s, S_BLOCK), ex_int(c, k->block)), sums_at(k, s, S_PAIR));
   return ex_add(c, ex_mul(c, ex_int(c, 2), pair), ex_int(c, x));
 }
 
 static Expr *step_at(const Product *k, const Stage *s, int z) {
   Ctx *c = k->c;
-  Expr *kk = sums_axis(k, s, 'k')->self, *half = ex_int(c, k->half);
+  Expr *kk = sums_at(k, s, S_STEP), *half = ex_int(c, k->half);
   return ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, ex_div(c, kk, half), ex_int(c, 2)), ex_int(c, z)), half), ex_mod(c, kk, half));
 }
 
@@ -256,28 +258,38 @@ static Expr *sums_of(const Product *k, const Stage *s, BlockOf *of) {
   Expr *a[BLOCKS], *sum[PRODUCTS];
   for (int i = 0; i < BLOCKS; i++) a[i] = of(k, s, i / 2, i % 2);
   for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(k->c, products[p].a, a, BLOCKS);
-  return bilinear_case(k->c, sums_axis(k, s, 'p')->self, sum, PRODUCTS);
+  return bilinear_case(k->c, sums_at(k, s, S_PRODUCT), sum, PRODUCTS);
+}
+
+/* The first tensor that a loads; NULL if what it loads is overwritten while the body runs: sums of it then hold for a moment only. */
+static const Tensor *lasting_tensor(const Product *k) {
+  TensorList l = {.c = k->c};
+  expr_tensors(&l, k->a);
+  for (int i = 0; i < l.list.n; i++)
+    if (module_is_state(k->g->m, l.list.v[i])) return NULL;
+  return l.list.n ? l.list.v[0] : NULL;
+}
+
+static bool has_form(const Stage *s, const Form *f) {
+  bool same = s->out->rank == f->rank;
+  for (int i = 0; i < f->rank && same; i++) same = s->out->shape[i] == f->shape[i];
+  return same;
 }
 
 /* The stage of S; *is_new: nobody has made it yet. */
 static Stage *sums_stage(const Product *k, bool *is_new) {
   Ctx *c = k->c;
   Form f = sums_form(k);
-  TensorList loaded = {.c = c};
-  expr_tensors(&loaded, k->a);
-  uint64_t key = loaded.list.n ? KEY(loaded.list.v[0]) : 0;
-  Sums *first = map_get(&k->g->sums, key);
+  const Tensor *key = lasting_tensor(k);
+  Sums *first = key ? map_get(&k->g->sums, KEY(key)) : NULL;
   *is_new = false;
-  for (Sums *s = first; s; s = s->next) {
-    bool same = s->stage->out->rank == f.rank;
-    for (int i = 0; i < f.rank && same; i++) same = s->stage->out->shape[i] == f.shape[i];
-    if (same && sums_of(k, s->stage, block_of_a) == s->body) return s->stage;
-  }
+  for (Sums *s = first; s; s = s->next)
+    if (has_form(s->stage, &f) && sums_of(k, s->stage, block_of_a) == s->body) return s->stage;
   Sums *s = NEW(c, Sums);
   s->stage = bilinear_stage(c, ctx_printf(c, "%s.S", k->st->out->name), f.rank, f.shape, f.names);
   s->body = s->stage->body = sums_of(k, s->stage, block_of_a);
   s->next = first;
-  map_set(&k->g->sums, key, s);
+  if (key) map_set(&k->g->sums, KEY(key), s);
   *is_new = true;
   return s->stage;
 }
@@ -307,7 +319,8 @@ static Stage *product_stage(Product *k, Tensor *s) {
 static Expr *element(const Product *k, Tensor *p) {
   Ctx *c = k->c;
   Sym **axes = k->st->axes;
-  Expr *two = ex_int(c, 2), *panel = ex_int(c, k->panel), *block = ex_int(c, k->block), *pair = ex_div(c, axes[k->pair]->self, two);
+  Expr *two = ex_int(c, 2), *panel = ex_int(c, k->panel), *block = ex_int(c, k->block);
+  Expr *pair = ex_div(c, axes[k->pair]->self, two);
   Expr *at[MAX_RANK], *load[PRODUCTS], *row[2];
   int n = 0;
   at[n++] = ex_div(c, k->column, ex_mul(c, two, panel));
@@ -341,13 +354,16 @@ static bool loads(Ctx *c, const Expr *e, const Tensor *t) {
 /* The product that makes a, if nothing else reads it and its rows are paired alike; its columns are this one's k, its panels the halves. */
 static Product *product_of_a(Product *k) {
   Expr *a = k->a;
+  Sym **axes = k->st->axes;
   Product *p = a->op == EX_LOAD ? map_get(&k->g->products, KEY(a->u.tensor)) : NULL;
-  if (!p || p->st->out->scope == SCOPE_OUTPUT || module_is_state(k->g->m, p->st->out) || map_get(&k->g->readers, KEY(p->st->out)) != (void *)1) return NULL;
-  if (loads(k->c, k->body, p->st->out)) return NULL;
-  if (p->rows != k->rows || p->block != k->block || p->nrest != k->nrest || p->column != p->st->axes[p->unit]->self) return NULL;
-  if (p->columns != k->depth || k->depth % (2 * p->panel) || a->a[p->unit] != k->k->self || a->a[p->pair] != k->st->axes[k->pair]->self) return NULL;
+  const Tensor *t = p ? p->st->out : NULL;
+  if (!p || t->scope == SCOPE_OUTPUT || module_is_state(k->g->m, t) || map_get(&k->g->readers, KEY(t)) != (void *)1) return NULL;
+  if (loads(k->c, k->body, t)) return NULL;
+  if (p->rows != k->rows || p->block != k->block || p->nrest != k->nrest || a->a[p->pair] != axes[k->pair]->self) return NULL;
+  if (p->column != p->st->axes[p->unit]->self || p->columns != k->depth || k->depth % (2 * p->panel)) return NULL;
+  if (a->a[p->unit] != k->k->self) return NULL;
   for (int i = 0; i < k->nrest; i++)
-    if (a->a[p->rest[i]] != k->st->axes[k->rest[i]]->self || p->st->axes[p->rest[i]]->extent != k->st->axes[k->rest[i]]->extent) return NULL;
+    if (a->a[p->rest[i]] != axes[k->rest[i]]->self || p->st->axes[p->rest[i]]->extent != axes[k->rest[i]]->extent) return NULL;
   return p;
 }
 
@@ -386,7 +402,7 @@ static int64_t *pieces(const Product *k) {
     block[i] = i != k->pair;                                 /* other rows and columns one by one */
     if (i == k->pair && k->blocks > 1) block[i] = 2 * k->block;
     if (i == k->unit) block[i] = unit > 2 * k->panel ? 2 * k->panel : 0;
-    else if (unit == k->panel && expr_is_linear(k->c, k->column, axes[i], &coef, &rest) && ex_equals_int(coef, k->panel)) block[i] = 2;
+    else if (unit == k->panel && expr_is_linear(k->c, k->column, axes[i], &coef, &rest) && ex_equals_int(coef, unit)) block[i] = 2;
   }
   return block;
 }
@@ -410,7 +426,8 @@ static void rewrite(Product *k, Body *b, int *item) {
 
 static void rewrite_body(Shared *g, Body *b) {
   Module *m = g->m;
-  g->sums = g->products = map_new(g->c);
+  g->sums = map_new(g->c);
+  g->products = map_new(g->c);
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     Product k = {.g = g, .c = g->c};
