@@ -76,8 +76,7 @@ static void run_on(int32_t cpu) {
   syscall(SYS_sched_setaffinity, 0, sizeof one, &one);
 }
 
-/* Puts a new worker on a CPU of its own: the kernel may leave it for long on that of the caller, who never sleeps while
- * a model runs. Afterwards it may go where it likes. */
+/* Puts a worker on a CPU of its own. Afterwards it may go where it likes. */
 static void spread(int32_t home, int32_t index) {
   CpuMask all = {{0}};
   int32_t found = 0;
@@ -100,12 +99,21 @@ static void place(const dlc_opts *opts, int32_t home, int32_t index) {
   if (cpu >= 0 && cpu < CPUS) run_on(cpu);
 }
 
+/* Once a run: the kernel wakes a worker on the caller's CPU at times and leaves it there, since both give way while they
+ * wait for each other. */
+static void leave_caller(Worker *w, Pool *p) {
+  uint32_t cpu;
+  if (w->run == p->run) return;
+  w->run = p->run;
+  if (!w->rt->opts->cpus && !syscall(SYS_getcpu, &cpu, NULL, NULL) && cpu == atomic_load(&p->home)) spread((int32_t)cpu, w->index);
+}
+
 static void *worker_main(void *arg) {
   Worker *w = arg;
   dlc_rt *rt = w->rt;
   Pool *p = rt->pool;
   fp_set((rt->opts->flags & DLC_FLUSH_DENORMALS) != 0);
-  place(rt->opts, (int32_t)p->home, w->index);
+  place(rt->opts, (int32_t)atomic_load(&p->home), w->index);
   for (uint32_t seen = w->seen;;) {
     while (!spin(&p->epoch, seen, rt->opts->spin_us)) {
       atomic_fetch_add(&p->sleepers, 1);
@@ -116,6 +124,7 @@ static void *worker_main(void *arg) {
     int32_t threads = (int32_t)(seen & RT_MAX_THREADS);
     if (w->index >= threads) continue;
     if (!p->kernel) return NULL;
+    leave_caller(w, p);
     run_piece(rt, p, w->index, threads);
     atomic_store(&w->done, seen);
     if (atomic_load(&p->waiting)) futex_wake(&w->done);
@@ -195,10 +204,13 @@ void pool_start(dlc_rt *rt) {
   Pool *p = rt->pool;
   if (!p || rt->opts->parallel_for) return;
   long pid = syscall(SYS_getpid);
+  uint32_t cpu = 0;
+  syscall(SYS_getcpu, &cpu, NULL, NULL);
+  atomic_store(&p->home, cpu);
+  p->run++;
   if (p->pid == pid) return;
   atomic_store(&p->sleepers, 0); /* after a fork the workers are the parent's */
   p->pid = pid;
-  syscall(SYS_getcpu, &p->home, NULL, NULL);
   p->live = 1;
   if (!pthread_create || !pthread_join) return;
   uint64_t all = ~(uint64_t)0, before; /* the application's signals are for the application's threads */

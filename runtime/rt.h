@@ -14,7 +14,7 @@ enum { RT_LINE = 128, RT_ALIGN = 64, RT_MAX_THREADS = 1023, RT_ERROR_BYTES = 256
 typedef struct Pool Pool;
 typedef struct {
   _Alignas(RT_LINE) _Atomic uint32_t done;   /* the last epoch whose piece this worker finished */
-  uint32_t seen;                             /* the epoch when it was started */
+  uint32_t seen, run;                        /* the epoch when it was started; the last run that it took part in */
   int32_t index;                             /* 1.. */
   dlc_rt *rt;
   unsigned long thread;
@@ -30,7 +30,8 @@ struct Pool {
   const int64_t *syms;
   int64_t total;
   long pid;                                  /* the process that the workers live in; 0: not started */
-  uint32_t home;                             /* the CPU that the caller ran on when the workers were made */
+  _Atomic uint32_t home;                     /* the CPU that the caller was on when this run began */
+  uint32_t run;                              /* its number */
   int32_t live;                              /* threads with the caller's; with the host's pool: pieces of the job */
   Worker *workers;                           /* [threads]; 0 is not used */
 };
