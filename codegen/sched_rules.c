@@ -319,7 +319,7 @@ static const char *rule_nest(Case *k) {
   Str order = str_new(k->c);
   Names par = {0};
   int64_t extent[MAX_RANK];
-  str_add(&k->text, "%s %s %d -> %s.o %s.v; vector %s.v %d; ", k->loop ? "split" : "chunk", nv, k->lanes, nv, nv, nv, k->lanes);
+  str_add(&k->text, "%s%s %d -> %s.o %s.v; vector %s.v %d; ", k->loop ? "split " : "chunk ", nv, k->lanes, nv, nv, nv, k->lanes);
   for (int i = 0; i < rank; i++) {
     if (!is_loop(k, i) || i == m1) continue;
     int64_t e = rule_axis_extent(k, i);
