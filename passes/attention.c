@@ -130,6 +130,9 @@ static bool is_row_factor(const Chain *w, const Expr *e, int *k) {
   return found == 1 && e->a[*k] == w->reduce->a[1] && e->u.tensor->shape[*k] == w->reduce->a[1]->u.sym->extent;
 }
 
+/* Weights are the same for all rows: a block of few would read them over and over. */
+static bool reads_constant(const Expr *e) { return e->op == EX_LOAD && e->u.tensor->data; }
+
 static bool match(Chain *w, const Group *g) {
   w->root = group_root(g);
   w->reduce = stage_reduce(w->root->body);
@@ -138,7 +141,7 @@ static bool match(Chain *w, const Group *g) {
     w->p = w->reduce->a[0]->a[i];
     w->v = w->reduce->a[0]->a[1 - i];
     w->items.n = 0;
-    if (is_row_factor(w, w->p, &w->k) && follow(w)) return true;
+    if (!reads_constant(w->v) && is_row_factor(w, w->p, &w->k) && follow(w)) return true;
   }
   return false;
 }

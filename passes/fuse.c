@@ -105,9 +105,10 @@ static bool moves_along(const Expr *load, const Stage *into) {
   return true;
 }
 
-/* Vectors run along the consumer's last axis in aligned blocks: does every index of the load move by ones inside such a block, and begin
- * it at a block's beginning where other axes have a part in it? */
+/* Vectors run along the consumer's last axis in aligned blocks, or along the channels of a map: does every index of the load move by ones
+ * inside such a block, and begin it at a block's beginning where other axes have a part in it? */
 static bool keeps_blocks(Ctx *c, const Expr *load, const Stage *into) {
+  if (into->out->rank >= 3 && load->n && load->a[load->n - 1] == into->axes[1]->self) return true;
   Sym *last = into->axes[into->out->rank - 1], *block = sym_new(c, SYM_AXIS, "block", 0, INT64_MAX / BLOCK);
   Sym *lane = sym_axis(c, SYM_AXIS, "lane", ex_int(c, BLOCK));
   Expr *at = ex_add(c, ex_mul(c, block->self, ex_int(c, BLOCK)), lane->self), *coef, *rest;

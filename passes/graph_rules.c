@@ -201,6 +201,40 @@ static Tensor *transpose_pair(Rewrite *r) {
   return done(r, n);
 }
 
+/* Which of the dimensions of the shape `to` each dimension of `from` is split into: part[i] of them from first[i] on; false where it is not so. */
+static bool split_of(Ctx *c, const Tensor *from, const Tensor *to, int *first, int *part) {
+  int at = 0;
+  for (int i = 0; i < from->rank; i++) {
+    Expr *n = NULL;
+    first[i] = at;
+    while (at < to->rank && !(n && op_same_dim(c, n, from->shape[i]))) n = n ? ex_mul(c, n, to->shape[at]) : to->shape[at], at++;
+    if (!n || !op_same_dim(c, n, from->shape[i])) return false;
+    part[i] = at - first[i];
+  }
+  return at == to->rank;
+}
+
+/* Dimensions are split before they change places: what a map's rows and columns are is then known to whoever makes or reads it. */
+static Tensor *split_before_transpose(Rewrite *r) {
+  Tensor *x = VAR(r, 'x'), *out = r->root->out[0], *turned = r->node[1]->out[0];
+  int perm[MAX_RANK], first[MAX_RANK], part[MAX_RANK], from[MAX_RANK], rank = 0, n = 0;
+  int64_t dims[MAX_RANK], given[MAX_RANK], to[MAX_RANK];
+  if (!reshape_dims(out, dims) || out->rank <= x->rank || !split_of(r->c, turned, out, first, part)) return NULL;
+  perm_of(r->node[1], perm);
+  for (int d = 0; d < x->rank; d++)
+    for (int i = 0; i < x->rank; i++)
+      if (perm[i] == d) {
+        from[i] = rank;
+        for (int k = 0; k < part[i]; k++) given[rank++] = dims[first[i] + k];
+      }
+  for (int i = 0; i < x->rank; i++)
+    for (int k = 0; k < part[i]; k++) to[n++] = from[i] + k;
+  Node *t = new_node(r, "Transpose", (Tensor *[]){ reshape(r, x, given, rank) }, 1);
+  set_ints(r->c, t, "perm", to, rank);
+  Tensor *y = done(r, t);
+  return same_shape(r->c, y, out) ? y : NULL;
+}
+
 /* ---- batch normalisation: y = a*x + (o - m*a), a = s / sqrt(v + epsilon) per channel ---- */
 
 static bool plain_norm(const Node *n, const Tensor *x) {
@@ -451,6 +485,7 @@ const GraphRule graph_rules[] = {
   { "flatten", "Flatten(x)", "", NULL, view },
   { "squeeze", "Squeeze(x, s?)", "", NULL, view },
   { "unsqueeze", "Unsqueeze(x, s)", "", NULL, view },
+  { "split-before-transpose", "Reshape(Transpose(x)@1, s)", "", NULL, split_before_transpose },
   { "transpose-identity", "Transpose(x)", "", NULL, transpose_identity },
   { "transpose-pair", "Transpose(Transpose(x))", "", NULL, transpose_pair },
   { "norm-into-conv", "BatchNormalization(Conv(x,w,b?)@1, s,o,m,v)", "const(w,b,s,o,m,v)", NULL, norm_into_conv },

@@ -28,6 +28,13 @@ static void block_channels(Ctx *c, Tensor *t, int lanes) {
 /* ---- which maps are blocked ---- */
 typedef struct { Ctx *c; const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
 
+static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
+  for (int d = 0; d < load->n; d++)
+    for (int i = from; i < to; i++)
+      if (expr_uses(load->a[d], st->axes[i])) return true;
+  return false;
+}
+
 /* Do lanes of the load's channels move with lanes of the stage's? */
 static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
   int64_t from;
@@ -36,19 +43,21 @@ static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
 
 static void find_roles(const Expr *e, void *user) {
   Roles *r = user;
-  if (e->op != EX_LOAD) return;
+  if (e->op != EX_LOAD || e->u.tensor->data) return;
   const Stage *st = r->st;
   const Tensor *t = e->u.tensor;
-  bool channel = false, spatial = false;
-  for (int d = 0; d < e->n; d++) {
-    channel |= expr_uses(e->a[d], st->axes[1]);
-    for (int i = 2; i < st->out->rank; i++) spatial |= expr_uses(e->a[d], st->axes[i]);
-  }
-  r->weights |= t->data && channel;
-  r->map |= !t->data && t->rank == st->out->rank && spatial;
-  r->row_major |= t->data && e->n > 1 && e->a[e->n - 1] == st->axes[st->out->rank - 1]->self;   /* a matrix product's columns */
-  r->channel_last |= !t->data && !is_blocked(t) && spatial && e->a[e->n - 1] == st->axes[1]->self;
+  r->channel_last |= !is_blocked(t) && uses_axes(e, st, 2, st->out->rank) && e->a[e->n - 1] == st->axes[1]->self;
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && in_lanes(r->c, e, st);
+}
+
+/* Of a sum of products: weights move with the channels, the map with space; weights that move with space are a matrix's columns. */
+static void find_factors(const Expr *e, void *user) {
+  Roles *r = user;
+  if (e->op != EX_LOAD) return;
+  bool spatial = uses_axes(e, r->st, 2, r->st->out->rank);
+  r->weights |= e->u.tensor->data && uses_axes(e, r->st, 1, 2);
+  r->row_major |= e->u.tensor->data && spatial;
+  r->map |= !e->u.tensor->data && spatial;
 }
 
 /* Of a shape that is worth being stored by channel blocks. */
@@ -62,7 +71,8 @@ static bool wants_blocks(Module *m, const Stage *st, int lanes) {
   Roles r = {.c = m->c, .st = st};
   Expr *red = stage_reduce(st->body);
   expr_visit(st->body, find_roles, &r);
-  return r.same_channel || r.channel_last || (is_contraction(red) && r.weights && r.map && !r.row_major);
+  if (is_contraction(red)) expr_visit(red->a[0], find_factors, &r);
+  return r.same_channel || r.channel_last || (r.weights && r.map && !r.row_major);
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */

@@ -235,6 +235,17 @@ static bool fold_interpreted(Simplify *s, Node *n) {
   return true;
 }
 
+/* A constant under another shape: the same bytes. */
+static bool fold_view(Simplify *s, Node *n) {
+  static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity" };
+  bool view = false;
+  for (int i = 0; i < COUNT(views); i++) view |= !strcmp(n->op->name, views[i]);
+  if (!view || n->in[0]->data->maker) return false;
+  replace(s, n->out[0], new_const(n->graph, n->out[0], n->in[0]->data->bytes, n->in[0]->data->splat));
+  s->folded++;
+  return true;
+}
+
 static bool fold(Simplify *s, Node *n) {
   OpCtx oc = { .c = s->c, .node = n };
   if (n->op->cls == OPC_REGION || n->op->cls == OPC_TIR || n->op->cls == OPC_HOST || n->op->cls == OPC_EXPAND) return false;
@@ -242,6 +253,7 @@ static bool fold(Simplify *s, Node *n) {
     if (n->in[i] && !n->in[i]->data) return false;
   for (int i = 0; i < n->nout; i++)
     if (n->out[i] && bytes_of(n->out[i]) < 0) return false;
+  if (fold_view(s, n)) return true;
   if (!op_compute(s->c, n, &oc)) return false;
   if (!fold_splats(s, n, &oc)) {
     bool native;
@@ -532,10 +544,25 @@ static void restore_names(Ctx *c, Graph *g, const char *const *names) {
     }
 }
 
+/* Bytes of the constants that the graph's nodes read. */
+static int64_t stored_bytes(Ctx *c, const Graph *g) {
+  Map seen = map_new(c);
+  int64_t sum = 0;
+  for (int i = 0; i < g->nodes.n; i++)
+    for (int k = 0; k < g->nodes.v[i]->nin; k++) {
+      Tensor *t = g->nodes.v[i]->in[k];
+      if (!t || !t->data || t->data->splat || map_get(&seen, KEY(t))) continue;
+      map_set(&seen, KEY(t), t);
+      sum += bytes_of(t);
+    }
+  return sum;
+}
+
 static int simplify(Ctx *c, Module *m, Graph *g) {
   const char **names = NEW_ARRAY(c, const char *, g->outputs.n + 1);
   for (int i = 0; i < g->outputs.n; i++) names[i] = g->outputs.v[i]->name;
-  Simplify s = { .c = c, .m = m, .in = interp_new(c), .clean = map_new(c), .failed = map_new(c), .budget = FOLD_TOTAL_BYTES };
+  Simplify s = { .c = c, .m = m, .in = interp_new(c), .clean = map_new(c), .failed = map_new(c) };
+  s.budget = FOLD_TOTAL_BYTES + stored_bytes(c, g);        /* as much again as what there is */
   simplify_graph(&s, g);
   ctx_diags(c)->node = NULL;
   interp_free(s.in);

@@ -147,6 +147,12 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
   { "squeeze", X22, "%s: i64[1] = const {1}\n %a = Unsqueeze(%x, %s)\n %b = Squeeze(%a, %s)\n %y = Relu(%b)\n return %y", "Relu" },
   { "unsqueeze", X22,
     "%s: i64[1] = const {0}\n %t: i64[1] = const {3}\n %a = Unsqueeze(%x, %s)\n %b = Unsqueeze(%a, %t)\n %y = Relu(%b)\n return %y", "Reshape Relu" },
+  { "split-before-transpose", "%x: f32[2,6,4]",
+    "%s: i64[4] = const {2,4,3,2}\n %a = Transpose<perm=[0,2,1]>(%x)\n %b = Reshape(%a, %s)\n %y = Relu(%b)\n return %y", "Reshape Transpose Relu" },
+  { "split-before-transpose", "%x: f32[N,6,4]; N",
+    "%s: i64[5] = const {2,2,-1,3,2}\n %a = Transpose<perm=[2,0,1]>(%x)\n %b = Reshape(%a, %s)\n %y = Relu(%b)\n return %y", "Reshape Transpose Relu" },
+  { "split-before-transpose", "%x: f32[2,6,4]",
+    "%s: i64[3] = const {4,6,2}\n %a = Transpose<perm=[0,2,1]>(%x)\n %b = Reshape(%a, %s)\n %y = Relu(%b)\n return %y", "Transpose Reshape Relu" },
   { "transpose-identity", X22, "%a = Transpose<perm=[0,1]>(%x)\n %y = Relu(%a)\n return %y", "Relu" },
   { "transpose-pair", "%x: f32[2,3,4]", "%a = Transpose(%x)\n %b = Transpose<perm=[1,2,0]>(%a)\n %y = Relu(%b)\n return %y", "Transpose Relu" },
   { "transpose-pair", "%x: f32[2,3,4]", "%a = Transpose<perm=[1,2,0]>(%x)\n %b = Transpose<perm=[2,0,1]>(%a)\n %y = Relu(%b)\n return %y", "Relu" },
@@ -213,6 +219,14 @@ static void splats_stay_splats(void) {
   CU_ASSERT_DOUBLE_EQUAL(tensor_const_float(w, 0), sqrt(2.5), 1e-6);
 }
 
+static void constants_under_other_shapes_share_their_bytes(void) {
+  Graph *g = check(X22, "%c: f32[6] = const {1,2,3,4,5,6}\n %s: i64[2] = const {2,3}\n %d = Reshape(%c, %s)\n %a = Add(%x, %d)\n %y = Concat<axis=0>(%a, %d)\n"
+        " %z = Relu(%c)\n return %y, %c", "Add Concat");
+  const Tensor *w = g->nodes.v[0]->in[1];
+  CU_ASSERT_FATAL(w->data != NULL);
+  CU_ASSERT_PTR_EQUAL(w->data->bytes, g->outputs.v[1]->data->bytes);
+}
+
 static void shape_arithmetic_disappears(void) {
   check("%x: f32[N,4,6]; N",
         "%i: i64[] = const {0}\n %u: i64[1] = const {0}\n %m: i64[1] = const {-1}\n %s = Shape(%x)\n %n = Gather(%s, %i)\n %n1 = Unsqueeze(%n, %u)\n"
@@ -270,6 +284,7 @@ int main(void) {
   CU_add_test(s, "rules fire and keep the meaning", rules_fire_and_keep_the_meaning);
   CU_add_test(s, "constants are folded", constants_are_folded);
   CU_add_test(s, "splats stay splats", splats_stay_splats);
+  CU_add_test(s, "constants under other shapes share their bytes", constants_under_other_shapes_share_their_bytes);
   CU_add_test(s, "shape arithmetic disappears", shape_arithmetic_disappears);
   CU_add_test(s, "equal nodes are merged", equal_nodes_are_merged);
   CU_add_test(s, "unused nodes go without complaint", unused_nodes_go_without_complaint);
