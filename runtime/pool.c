@@ -103,7 +103,7 @@ static void place(const dlc_opts *opts, int32_t home, int32_t index) {
  * wait for each other. */
 static void leave_caller(Worker *w, Pool *p) {
   uint32_t cpu;
-  if (w->run == p->run) return;
+  if (w->run == p->run || w->index >= p->cpus) return;
   w->run = p->run;
   if (!w->rt->opts->cpus && !syscall(SYS_getcpu, &cpu, NULL, NULL) && cpu == atomic_load(&p->home)) spread((int32_t)cpu, w->index);
 }
@@ -211,6 +211,7 @@ void pool_start(dlc_rt *rt) {
   if (p->pid == pid) return;
   atomic_store(&p->sleepers, 0); /* after a fork the workers are the parent's */
   p->pid = pid;
+  p->cpus = pool_affinity();
   p->live = 1;
   if (!pthread_create || !pthread_join) return;
   uint64_t all = ~(uint64_t)0, before; /* the application's signals are for the application's threads */

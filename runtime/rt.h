@@ -32,6 +32,7 @@ struct Pool {
   long pid;                                  /* the process that the workers live in; 0: not started */
   _Atomic uint32_t home;                     /* the CPU that the caller was on when this run began */
   uint32_t run;                              /* its number */
+  int32_t cpus;                              /* that the workers may use */
   int32_t live;                              /* threads with the caller's; with the host's pool: pieces of the job */
   Worker *workers;                           /* [threads]; 0 is not used */
 };
