@@ -142,6 +142,12 @@ Tensor *canon_tensor(Canon *k, Tensor *t) {
   return copy;
 }
 
+static bool is_negative(const Expr *e) {
+  const Expr *k = e->op == EX_MUL ? e->a[1] : e;
+  return ex_is_const(k) && k->u.i < 0;
+}
+
+/* The operands of e as they are printed: by their hashes, but a positive one first. */
 static Terms sorted_terms(Canon *k, const Expr *e) {
   Terms t = { 0 };
   take_terms(k->c, e, &t);
@@ -150,20 +156,25 @@ static Terms sorted_terms(Canon *k, const Expr *e) {
       Expr *swap = t.v[j];
       t.v[j] = t.v[j - 1], t.v[j - 1] = swap;
     }
+  int first = 0;
+  while (e->op == EX_ADD && is_chain(e) && first < t.n && is_negative(t.v[first])) first++;
+  if (first == 0 || first == t.n) return t;
+  Expr *positive = t.v[first];
+  memmove(t.v + 1, t.v, sizeof *t.v * (size_t)first);
+  t.v[0] = positive;
   return t;
 }
 
-/* The terms are copied in the order of their hashes; the nodes made of them put them into the order of creation. A chain is
- * built anew, so that nothing is left of how it was grouped. */
+/* Operands are made in the order in which the text has them, as whoever reads it makes them: what the constructors find to simplify
+ * may depend on that. A chain is built anew, so that nothing is left of how it was grouped. */
 static Expr *copy_commutative(Canon *k, Expr *e) {
   Terms t = sorted_terms(k, e);
-  Expr *a[2];
-  for (int i = 0; i < t.n; i++) t.v[i] = canon_expr(k, t.v[i]);
+  Expr *a[2] = { canon_expr(k, t.v[0]) };
   if (is_chain(e)) {
-    a[0] = t.v[0];
-    for (int i = 1; i < t.n; i++) a[1] = t.v[i], a[0] = ex_make(k->c, e, a);
+    for (int i = 1; i < t.n; i++) a[1] = canon_expr(k, t.v[i]), a[0] = ex_make(k->c, e, a);
     return a[0];
   }
+  for (int i = 1; i < t.n; i++) canon_expr(k, t.v[i]);
   for (int i = 0; i < 2; i++) a[i] = canon_expr(k, e->a[i]);
   return ex_make(k->c, e, a);
 }
@@ -191,11 +202,12 @@ Expr *canon_expr(Canon *k, Expr *e) {
 
 /* ---- statements ---- */
 
-/* What is known of a loop's variable follows from the loop. Counters of programs are dimensions to their kernels and stay as they are. */
+/* What is known of a loop's variable follows from the loop. Every loop gets one of its own, also where two loops shared one. Counters
+ * of programs are dimensions to their kernels and stay as they are. */
 static Sym *copy_loop_sym(Canon *k, Sym *s, Expr *extent) {
-  Sym *copy = known_sym(k, s);
-  if (copy || s->kind == SYM_DIM) return canon_sym(k, s);
-  copy = sym_axis(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), extent);
+  if (s->kind == SYM_DIM) return canon_sym(k, s);
+  if (known_sym(k, s)) k->exprs = map_new(k->c), k->hashes = map_new(k->c);
+  Sym *copy = sym_axis(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), extent);
   copy->name = free_name(k, stem_of(k, s));
   map_set(&k->syms, KEY(s), copy);
   return copy;

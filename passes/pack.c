@@ -14,6 +14,20 @@ static Layout *block_last(Ctx *c, int outer, int rank, int lanes) {
   return l;
 }
 
+/* An axis taken apart counts the channels behind the last, too; the panel has none there. */
+static Expr *panel_inside(const Contract *k, const Stage *st) {
+  Ctx *c = k->c;
+  Expr *panel = (Expr *)k->panel, *zero = ex_const(c, (DType)panel->dtype, 0);
+  for (int i = 0; i < k->n; i++) {
+    const ContractAxis *a = &k->axis[i];
+    if (a->part != AXIS_HIGH || !expr_uses(k->panel, a->sym)) continue;
+    Expr *whole = ex_mul(c, a->sym->self, ex_int(c, a->by));
+    if (expr_uses(k->panel, a[1].sym)) whole = ex_add(c, whole, a[1].sym->self);
+    panel = ex_select(c, ex_lt(c, whole, stage_shape(st, a->axis)), panel, zero);
+  }
+  return panel;
+}
+
 /* packed[axes the panel moves with, vector axis last] = panel */
 static Stage *packed_stage(const Contract *k, Stage *st) {
   Ctx *c = k->c;
@@ -41,7 +55,7 @@ static Stage *packed_stage(const Contract *k, Stage *st) {
     p->axes[i] = sym_axis(c, SYM_AXIS, from[i]->name, shape[i]);
     subst_set(&s, from[i], p->axes[i]->self);
   }
-  p->body = subst_apply(&s, (Expr *)k->panel);
+  p->body = subst_apply(&s, panel_inside(k, st));
   st->body = contract_back(k, expr_replace(c, k->body, (Expr *)k->panel, ex_load(c, p->out, index, n)));
   return p;
 }

@@ -48,7 +48,7 @@ one_file() {  # pattern, what, least, most
 names=$("$dlc" ops | awk '/opset/ { n = split($1, part, "."); print part[n] }')
 [ -n "$names" ] || echo "$dlc ops lists no operators" | say
 common=' Abs Add And Cast Ceil Div Equal Exp Floor Greater If Less Log Loop Max Min Mod Mul Neg Not Or Pow Round Sign'
-common="$common Sin Cos Sqrt Sub Sum Tan Where Xor Identity Constant Shape Size "   # words of expressions and of C as well
+common="$common Sin Cos Split Sqrt Sub Sum Tan Where Xor Identity Constant Shape Size "   # words of expressions and of C as well
 for name in $names; do
   sources codegen | xargs grep -nE "\"$name\"" /dev/null | sed "s/$/   (operator $name)/"
   case $common in *" $name "*) continue ;; esac

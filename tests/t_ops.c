@@ -301,6 +301,8 @@ static void errors_have_codes(void) {
     { "E0411", "%x: f32[4]", "%s: i64[2] = const {1,2} %a, %y = Split(%x, %s) return %y" },
     { "E0404", "%x: f32[4]", "%y = Cast<to=99>(%x) return %y" },
     { "E0403", "%x: f32[4,2]", "%s: f32[2] = const {1,1} %y, %m = BatchNormalization(%x, %s, %s, %s, %s) return %y, %m" },
+    { "E0412", "%x: f32[1,1,8,8]", "%s: f32[4] = const {1,1,0.5,1e-30} %y = Resize<antialias=1, mode=\"linear\">(%x, _, %s) return %y" },
+    { "E0404", "%x: bool[1,1,8,8]", "%s: f32[4] = const {1,1,2,2} %y = Resize<mode=\"linear\">(%x, _, %s) return %y" },
     { "E0412", "%x: f32[4,2], %z: f32[2]", "%y = Einsum<equation=\"ij,jk->ik\">(%x, %z) return %y" },
     { "E0413", "%x: f32[4], %s: i64[1], %e: i64[1]", "%y = Slice(%x, %s, %e) return %y" } };
   for (int i = 0; i < COUNT(cases); i++) {

@@ -1,10 +1,10 @@
-/* t_pipeline.c - the pipeline: dumps that are valid input again, passes named on the command line, the text of each stage. */
+/* t_pipeline.c - the pipeline: dumps that are valid input again, passes named on the command line, passes run on texts. */
 #include <CUnit/Basic.h>
 #include <CUnit/CUnit.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../ir/blob.h"
+#include "../codegen/codegen.h"
 #include "../passes/module.h"
 
 static Ctx *c;
@@ -74,6 +74,53 @@ static void only_the_passes_asked_for_are_dumped(void) {
   CU_ASSERT_EQUAL(unlink(ctx_printf(c, "%s/01-simplify.ir", folder)), -1);
 }
 
+/* The text behind the pass, of a text behind an earlier one. */
+static const char *behind(const char *pass, const char *cpu, const char *text) {
+  Options *o = ctx_copy(c, &(Options){ .stop_after = pass }, sizeof *o);
+  Module *m = ctx_copy(c, &(Module){ .c = c, .opt = o, .target = target_find(c, cpu), .notes = str_new(c) }, sizeof *m);
+  module_parse(m, text, NULL, NULL);
+  pipeline_run(m);
+  return module_text(m);
+}
+
+/* Weights that are inputs, and groups narrower than a vector: blocks have more channels than the weights. */
+static void a_copy_of_weights_ends_with_them(void) {
+  const char *text = behind("pack", "x86-64-v4",
+    "module g(x: f32[N,4,3,3,1], w: f32[8,1,L,K,K], out y: f32[N,8,6 - L,(1 - K)/3 + 2,-K/3 + 2]; N, L, K) after fuse {\n"
+    "  const b: f32[8] = {1,2,3,4,5,6,7,8}\n"
+    "  group \"conv\" {\n"
+    "    y[i0, i1, i2, i3, i4] = sum(r0<L, r1<K, r2<K, select(i2 + r0 < 4 & i4*3 + r2 < 1 & 1 <= i2 + r0 & 1 <= i3*3 + r1, "
+    "x[i0, i1/2, i2 + r0 - 1, i3*3 + r1 - 1, i4*3 + r2], 0.0f)*w[i1, 0, r0, r1, r2]) + b[i1]\n"
+    "  }\n"
+    "}\n");
+  static const char *const want = " = select(i1*2 + i1.1 < 8, w[i1*2 + i1.1, 0, r0, r1, r2], 0.0f)\n";
+  CU_ASSERT(strstr(text, want) != NULL);
+  if (!strstr(text, want)) printf("\n%s", text);
+}
+
+static void texts_that_no_pass_leaves(void) {
+  static const struct { const char *text, *message; } bad[] = {
+    { "module g(out y: f32[4]) after fusion {\n}\n", "1:31: there is no pass 'fusion'" },
+    { "module g(out y: f32[4]) after fuse {\n  group \"\" {\n    y[i] = z[i]\n  }\n}\n", "unknown tensor 'z'" },
+    { "module g(x: f32[4], out y: f32[4]) after fuse {\n  group \"\" {\n    x[i] = y[i]\n  }\n}\n", "a stage writes 'x'" },
+    { "module g(x: f32[4], out y: f32[4]) after fuse {\n  group \"\" {\n    y[i, j] = x[i]\n  }\n}\n", "expected ']'" },
+    { "module g(x: f32[4], out y: f32[4]) after lower {\n  group \"\" {\n    y[i] = x[i]\n  }\n}\n", "another form" },
+    { "module g(x: f32[4], out y: f32[4]) after lower {\n  program {\n    call k(x, y)\n  }\n}\n", "no such kernel" },
+    { "data \"x.data\"\nmodule g(out y: f32[4]) after fuse {\n}\n", "data files" },
+  };
+  Diags *d = ctx_diags(c);
+  for (int i = 0; i < COUNT(bad); i++) {
+    d->list.n = 0;
+    if (!setjmp(d->unwind)) {
+      d->armed = true;
+      behind("layout", "x86-64-v3", bad[i].text);
+    }
+    bool as_said = d->list.n == 1 && d->list.v[0].code == E0309 && strstr(d->list.v[0].text, bad[i].message);
+    CU_ASSERT(as_said);
+    if (!as_said) printf("\n%s: %s\n", bad[i].message, d->list.n ? d->list.v[0].text : "accepted");
+  }
+}
+
 static void an_unknown_pass_is_an_error(void) {
   Options o = { .stop_after = "simplifi" };
   Module m = { .c = c, .opt = &o, .graph = graph_parse(c, model) };
@@ -93,6 +140,8 @@ int main(void) {
   CU_add_test(s, "dumps are input again", dumps_are_input_again);
   CU_add_test(s, "only the passes asked for are dumped", only_the_passes_asked_for_are_dumped);
   CU_add_test(s, "an unknown pass is an error", an_unknown_pass_is_an_error);
+  CU_add_test(s, "a copy of weights ends with them", a_copy_of_weights_ends_with_them);
+  CU_add_test(s, "texts that no pass leaves", texts_that_no_pass_leaves);
   CU_basic_run_tests();
   int failures = (int)CU_get_number_of_failures();
   CU_cleanup_registry();

@@ -7,6 +7,8 @@
 
 #include "../op_impl.h"
 
+static const double SCALE_MIN = 1e-6;         /* the filter has some 4 / scale taps */
+
 typedef struct {
   bool active;                     /* this axis is resized */
   Expr *in, *out;
@@ -117,9 +119,12 @@ static bool resize_make(OpCtx *oc, Resize *r) {
   if (crop && (n->in[1]->rank != 1 || !op_meet(oc, n->in[1]->shape[0], ex_int(oc->c, 2 * r->naxes))))
     return op_error(oc, E0411, NULL, "%s: a region of interest of %d axes has %d numbers", op_inputs_text(oc), r->naxes,
                     2 * r->naxes);
-  for (int i = 0; i < r->naxes && op_attr_i(n, "antialias"); i++)
-    if (r->axis[list[i]].active && !ex_is_const(r->axis[list[i]].scale))
+  for (int i = 0; i < r->naxes && op_attr_i(n, "antialias"); i++) {
+    const Axis *a = &r->axis[list[i]];
+    if (a->active && !ex_is_const(a->scale))
       return op_error(oc, E0413, NULL, "antialiasing needs scales that are known before the model runs");
+    if (a->active && !(a->scale->u.f > SCALE_MIN)) return op_error(oc, E0412, NULL, "antialiasing with a scale of %g", a->scale->u.f);
+  }
   return true;
 }
 
