@@ -86,11 +86,14 @@ static const char *behind(const char *pass, const char *cpu, const char *text) {
 /* Weights that are inputs, and groups narrower than a vector: blocks have more channels than the weights. */
 static void a_copy_of_weights_ends_with_them(void) {
   const char *text = behind("pack", "x86-64-v4",
-    "module g(x: f32[N,4,3,3,1], w: f32[8,1,L,K,K], out y: f32[N,8,6 - L,(1 - K)/3 + 2,-K/3 + 2]; N, L, K) after fuse {\n"
+    "module g(x: f32[N,4,3,3,1], w: f32[8,1,L,K,K], out y: f32[N,8,6 - L,(1 - K)/3 + 2,-K/3 + 2]; N, L, K) after layout {\n"
     "  const b: f32[8] = {1,2,3,4,5,6,7,8}\n"
     "  group \"conv\" {\n"
-    "    y[i0, i1, i2, i3, i4] = sum(r0<L, r1<K, r2<K, select(i2 + r0 < 4 & i4*3 + r2 < 1 & 1 <= i2 + r0 & 1 <= i3*3 + r1, "
+    "    map: f32[N,8,6 - L,(1 - K)/3 + 2,-K/3 + 2] layout \"d0,d1/16,d2,d3,d4,d1%16\"[i0, i1, i2, i3, i4] = sum(r0<L, r1<K, r2<K, select(i2 + r0 < 4 & i4*3 + r2 < 1 & 1 <= i2 + r0 & 1 <= i3*3 + r1, "
     "x[i0, i1/2, i2 + r0 - 1, i3*3 + r1 - 1, i4*3 + r2], 0.0f)*w[i1, 0, r0, r1, r2]) + b[i1]\n"
+    "  }\n"
+    "  group \"copy\" {\n"
+    "    y[i0, i1, i2, i3, i4] = map[i0, i1, i2, i3, i4]\n"
     "  }\n"
     "}\n");
   static const char *const want = " = select(i1*2 + i1.1 < 8, w[i1*2 + i1.1, 0, r0, r1, r2], 0.0f)\n";
