@@ -83,6 +83,13 @@ PY
 "$dlc" compare good.so --ref data:wrong > log.txt 2>&1
 [ $? = 1 ] && grep -q '^FAILED' log.txt || fail "a wrong output passes: $(cat log.txt)"
 
+# from Python, without NumPy and with it
+for interpreter in python3 "$python"; do
+  command -v "$interpreter" > /dev/null || continue
+  rm -rf python && mkdir python && cp digits.so chain.so python
+  PYTHONPATH=$here/../../python check "$interpreter" "$here/python.py" python
+done
+
 # an input that does not fit, an index from the data that is out of range: words, not a crash
 "$dlc" compile indices.onnx -o indices.so -q || fail "indices.onnx"
 "$dlc" run good.so --input x=@y.npy > log.txt 2>&1
