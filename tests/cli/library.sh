@@ -46,6 +46,13 @@ mkdir -p other/place
 cmp -s digits.so other/place/digits.so || fail "two compiles differ in the library"
 cmp -s digits.h other/place/digits.h || fail "two compiles differ in the header"
 
+# memory while compiling: four times the model and 300 MiB (the model has 25 KB)
+python3 - "$dlc" "$digits" <<'PY' || fail "a compile of a small model takes more than 300 MiB"
+import resource, subprocess, sys
+subprocess.run([sys.argv[1], "compile", "-q", sys.argv[2], "-o", "small.so"], check=True)
+sys.exit(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 300 << 10)
+PY
+
 # two models in one program
 printf '#include "digits.h"\n#include "chain.h"\nint main(void) { return digits_model.n_inputs + chain_model.n_inputs != 2; }\n' > both.c
 check cc -Wall -Werror -o both both.c digits.so chain.so -Wl,-rpath,"$work"
