@@ -64,11 +64,21 @@ void function_target(Emit *e, Ref fn) {
   function_attribute(e, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind");
 }
 
-static void emit_open(Emit *e, Ctx *c, Module *m, const Map *nonneg, LLVMTargetMachineRef machine) {
+static void emit_close(void *emit) {
+  Emit *e = emit;
+  LLVMDisposeBuilder(e->b);
+  LLVMDisposeModule(e->mod);
+  LLVMContextDispose(e->lc);
+}
+
+/* Until c goes. */
+static Emit *emit_open(Ctx *c, Module *m, const Map *nonneg, LLVMTargetMachineRef machine) {
+  Emit *e = NEW(c, Emit);
   *e = (Emit){.c = c, .m = m, .nonneg = nonneg, .syms = map_new(c), .memo = map_new(c), .bases = map_new(c)};
   e->lc = LLVMContextCreate();
   e->mod = LLVMModuleCreateWithNameInContext("dlc", e->lc);
   e->b = LLVMCreateBuilderInContext(e->lc);
+  ctx_defer(c, emit_close, e);
   LLVMSetTarget(e->mod, m->target->triple);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
   LLVMSetModuleDataLayout(e->mod, layout);
@@ -85,12 +95,7 @@ static void emit_open(Emit *e, Ctx *c, Module *m, const Map *nonneg, LLVMTargetM
   LLVMSetLinkage(e->zeros, LLVMInternalLinkage);
   LLVMSetAlignment(e->zeros, 64);
   memo_start(e);
-}
-
-static void emit_close(Emit *e) {
-  LLVMDisposeBuilder(e->b);
-  LLVMDisposeModule(e->mod);
-  LLVMContextDispose(e->lc);
+  return e;
 }
 
 static const char *optimise(Emit *e, LLVMTargetMachineRef machine) {
@@ -106,7 +111,7 @@ static const char *optimise(Emit *e, LLVMTargetMachineRef machine) {
 /* ---- jobs: one module each ---- */
 typedef enum { AS_OBJECT, AS_ASSEMBLY, AS_IR } OutputKind;
 typedef struct { char *bytes; size_t size; char *error; Ctx *failed; } Output;   /* failed: its diagnostics say why */
-typedef struct { Module *m; Map nonneg; OutputKind kind; Output *outputs; int next, count, done; } Jobs;
+typedef struct { Module *m; Map nonneg; OutputKind kind; Output *outputs; int next, count; } Jobs;
 
 static void add_functions(Emit *e, int job) {
   if (job < e->m->kernels.n) { emit_kernel(e, e->m->kernels.v[job]); return; }
@@ -138,19 +143,17 @@ static void write_output(Emit *e, LLVMTargetMachineRef machine, OutputKind kind,
 static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   Ctx *c = ctx_new();
   Diags *d = ctx_diags(c);
-  Emit e;
   if (setjmp(d->unwind)) {
     jobs->outputs[job].failed = c;
     return;
   }
   d->armed = true;
   d->reading = ctx_diags(jobs->m->c)->reading;
-  emit_open(&e, c, jobs->m, &jobs->nonneg, machine);
-  add_functions(&e, job);
-  const char *error = optimise(&e, machine);
+  Emit *e = emit_open(c, jobs->m, &jobs->nonneg, machine);
+  add_functions(e, job);
+  const char *error = optimise(e, machine);
   if (error) jobs->outputs[job].error = strdup(error);
-  else write_output(&e, machine, jobs->kind, &jobs->outputs[job]);
-  emit_close(&e);
+  else write_output(e, machine, jobs->kind, &jobs->outputs[job]);
   ctx_free(c);
 }
 
@@ -158,11 +161,7 @@ static void *worker(void *user) {
   Jobs *jobs = user;
   Ctx *c = ctx_new();
   LLVMTargetMachineRef machine = machine_new(c, jobs->m->target);
-  for (int job; (job = __atomic_fetch_add(&jobs->next, 1, __ATOMIC_RELAXED)) < jobs->count;) {
-    run_job(jobs, job, machine);
-    int done = __atomic_add_fetch(&jobs->done, 1, __ATOMIC_RELAXED);
-    (void)done;
-  }
+  for (int job; (job = __atomic_fetch_add(&jobs->next, 1, __ATOMIC_RELAXED)) < jobs->count;) run_job(jobs, job, machine);
   LLVMDisposeTargetMachine(machine);
   ctx_free(c);
   return NULL;

@@ -67,6 +67,33 @@ static Expr *put_load(Ctx *c, Expr *e, void *user) {
   return e == pair[0] ? (Expr *)pair[1] : e;
 }
 
+/* ---- a load that leaves its tensor where the root does not read it is not made there either ---- */
+typedef struct { Ctx *c; const Expr *load; Map known; } Guard;
+
+/* Does computing e read the load? */
+static Expr *reads_load(Guard *g, const Expr *e) {
+  Ctx *c = g->c;
+  if (e == g->load || !(e->flags & EXPR_LOAD)) return ex_bool(c, e == g->load);
+  Expr *reads = map_get(&g->known, KEY(e));
+  if (reads) return reads;
+  reads = ex_bool(c, false);
+  for (int i = 0; i < e->n; i++) {
+    Expr *part = reads_load(g, e->a[i]);
+    if (e->op == EX_SELECT && i) part = ex_and(c, i == 1 ? e->a[0] : ex_unary(c, EX_NOT, e->a[0]), part);
+    reads = ex_or(c, reads, part);
+  }
+  map_set(&g->known, KEY(e), reads);
+  return reads;
+}
+
+/* What the tile holds, with zeros where it must not be read. */
+static Expr *guarded_value(const Tiling *t, const Expr *value) {
+  Ctx *c = t->k->c;
+  if (value->op != EX_LOAD || value == t->k->st->body || layout_covers(c, value->u.tensor, value->a)) return (Expr *)value;
+  Guard g = {c, value, map_new(c)};
+  return ex_select(c, reads_load(&g, t->k->st->body), (Expr *)value, ex_const(c, (DType)value->dtype, 0));
+}
+
 /* The tile's stage; its rows along v are u long, and those of a channel tail that only the layout has are zero. */
 static Stage *tile_stage(Tiling *t) {
   Case *k = t->k;
@@ -93,7 +120,7 @@ static Stage *tile_stage(Tiling *t) {
   l->part[l->n++] = (LayoutPart){(int8_t)t->v, 1, 0, k->lanes};                      /* rows apart, however short */
   l->part[l->n++] = (LayoutPart){(int8_t)t->u, 1, 0, 0};
   st->out->layout = l;
-  st->body = subst_apply(&s, (Expr *)value);
+  st->body = subst_apply(&s, guarded_value(t, value));
   if (real) st->body = ex_select(c, real, st->body, ex_const(c, st->out->dtype, 0));
   pair[1] = ex_load(c, st->out, at, rank);
   root->body = expr_map(c, root->body, put_load, pair);

@@ -12,9 +12,13 @@ typedef struct Canon {
   Map syms, tensors, exprs;        /* the original's to the copy's */
   Map hashes;                      /* Expr* -> boxed hash of its structure */
   Map taken;                       /* names in use */
+  struct Canon *again;             /* copies the copies; NULL: once is enough */
 } Canon;
 
 Canon canon_new(Ctx *c, const Canon *outer);                 /* copies are made in c, whatever context the originals live in */
+/* Copies of copies: what the first copy simplifies further than its original was leaves the order of that one behind, a second
+ * one does not. outer is such a one, too. */
+Canon canon_twice(Ctx *c, const Canon *outer);
 Sym *canon_sym(Canon *k, Sym *s);
 Tensor *canon_tensor(Canon *k, Tensor *t);                   /* type, layout and scope; neither data nor offset */
 Expr *canon_expr(Canon *k, Expr *e);

@@ -340,7 +340,7 @@ static void print_graph(GraphPrinter *p, Graph *g) {
 }
 
 const char *graph_text(Graph *g) {
-  GraphPrinter p = { .s = str_new(g->ctx), .canon = canon_new(g->ctx, NULL) };
+  GraphPrinter p = { .s = str_new(g->ctx), .canon = canon_twice(g->ctx, NULL) };
   print_graph(&p, g);
   str_add(&p.s, "\n");
   return p.s.s;

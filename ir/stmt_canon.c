@@ -118,10 +118,12 @@ static uint64_t hash_expr(Canon *k, const Expr *e) {
 
 /* ---- expressions ---- */
 
-Sym *canon_sym(Canon *k, Sym *s) {
+static Expr *copy_expr(Canon *k, Expr *e);
+
+static Sym *copy_sym(Canon *k, Sym *s) {
   Sym *copy = known_sym(k, s);
   if (copy) return copy;
-  Expr *extent = s->extent ? canon_expr(k, s->extent) : NULL;
+  Expr *extent = s->extent ? copy_expr(k, s->extent) : NULL;
   copy = sym_new(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), s->min, s->max);
   copy->multiple = s->multiple;
   copy->extent = extent;
@@ -130,14 +132,14 @@ Sym *canon_sym(Canon *k, Sym *s) {
   return copy;
 }
 
-Tensor *canon_tensor(Canon *k, Tensor *t) {
+static Tensor *copy_tensor(Canon *k, Tensor *t) {
   Tensor *copy = known_tensor(k, t);
   if (copy) return copy;
   copy = tensor_new(k->c, free_name(k, t->name), t->dtype, t->rank, t->shape);
   copy->scope = t->data ? SCOPE_CONST : t->scope;
   copy->layout = t->layout;
-  if (t->scope == SCOPE_SCRATCH && t->offset) copy->offset = canon_expr(k, t->offset);
-  for (int i = 0; i < t->rank; i++) copy->shape[i] = canon_expr(k, t->shape[i]);
+  if (t->scope == SCOPE_SCRATCH && t->offset) copy->offset = copy_expr(k, t->offset);
+  for (int i = 0; i < t->rank; i++) copy->shape[i] = copy_expr(k, t->shape[i]);
   map_set(&k->tensors, KEY(t), copy);
   return copy;
 }
@@ -169,29 +171,29 @@ static Terms sorted_terms(Canon *k, const Expr *e) {
  * may depend on that. A chain is built anew, so that nothing is left of how it was grouped. */
 static Expr *copy_commutative(Canon *k, Expr *e) {
   Terms t = sorted_terms(k, e);
-  Expr *a[2] = { canon_expr(k, t.v[0]) };
+  Expr *a[2] = { copy_expr(k, t.v[0]) };
   if (is_chain(e)) {
-    for (int i = 1; i < t.n; i++) a[1] = canon_expr(k, t.v[i]), a[0] = ex_make(k->c, e, a);
+    for (int i = 1; i < t.n; i++) a[1] = copy_expr(k, t.v[i]), a[0] = ex_make(k->c, e, a);
     return a[0];
   }
-  for (int i = 1; i < t.n; i++) canon_expr(k, t.v[i]);
-  for (int i = 0; i < 2; i++) a[i] = canon_expr(k, e->a[i]);
+  for (int i = 1; i < t.n; i++) copy_expr(k, t.v[i]);
+  for (int i = 0; i < 2; i++) a[i] = copy_expr(k, e->a[i]);
   return ex_make(k->c, e, a);
 }
 
 static Expr *copy_node(Canon *k, Expr *e) {
   Expr **a = NEW_ARRAY(k->c, Expr *, e->n + 1);
-  if (e->op == EX_SYM) return canon_sym(k, e->u.sym)->self;
+  if (e->op == EX_SYM) return copy_sym(k, e->u.sym)->self;
   if (commutes(e)) return copy_commutative(k, e);
   if (e->op == EX_REDUCE)                                /* axes first: the body uses them */
-    for (int i = 1; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
-  for (int i = 0; i < e->n; i++) a[i] = canon_expr(k, e->a[i]);
-  if (e->op == EX_FETCH) return ex_fetch(k->c, canon_tensor(k, e->u.tensor), a[0]);
-  if (e->op == EX_LOAD) return ex_load(k->c, canon_tensor(k, e->u.tensor), a, e->n);
+    for (int i = 1; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
+  for (int i = 0; i < e->n; i++) a[i] = copy_expr(k, e->a[i]);
+  if (e->op == EX_FETCH) return ex_fetch(k->c, copy_tensor(k, e->u.tensor), a[0]);
+  if (e->op == EX_LOAD) return ex_load(k->c, copy_tensor(k, e->u.tensor), a, e->n);
   return ex_make(k->c, e, a);
 }
 
-Expr *canon_expr(Canon *k, Expr *e) {
+static Expr *copy_expr(Canon *k, Expr *e) {
   if (e->op == EX_CONST) return dtype_is_float((DType)e->dtype) ? ex_const(k->c, (DType)e->dtype, e->u.f) : ex_const_i(k->c, (DType)e->dtype, e->u.i);
   Expr *copy = map_get(&k->exprs, KEY(e));
   if (copy) return copy;
@@ -205,7 +207,7 @@ Expr *canon_expr(Canon *k, Expr *e) {
 /* What is known of a loop's variable follows from the loop. Every loop gets one of its own, also where two loops shared one. Counters
  * of programs are dimensions to their kernels and stay as they are. */
 static Sym *copy_loop_sym(Canon *k, Sym *s, Expr *extent) {
-  if (s->kind == SYM_DIM) return canon_sym(k, s);
+  if (s->kind == SYM_DIM) return copy_sym(k, s);
   if (known_sym(k, s)) k->exprs = map_new(k->c), k->hashes = map_new(k->c);
   Sym *copy = sym_axis(k->c, s->kind, ctx_printf(k->c, "#%d", ctx_serial(k->c)), extent);
   copy->name = free_name(k, stem_of(k, s));
@@ -213,35 +215,49 @@ static Sym *copy_loop_sym(Canon *k, Sym *s, Expr *extent) {
   return copy;
 }
 
-Stmt *canon_stmt(Canon *k, const Stmt *s) {
+static Stmt *copy_stmt(Canon *k, const Stmt *s) {
   if (!s) return NULL;
   Stmt *copy = ctx_copy(k->c, s, sizeof *s);
-  if (s->extent) copy->extent = canon_expr(k, s->extent);
+  if (s->extent) copy->extent = copy_expr(k, s->extent);
   if (s->sym) copy->sym = copy_loop_sym(k, s->sym, copy->extent);
-  if (s->tensor) copy->tensor = canon_tensor(k, s->tensor);
-  if (s->index) copy->index = canon_expr(k, s->index);
-  if (s->value) copy->value = canon_expr(k, s->value);
+  if (s->tensor) copy->tensor = copy_tensor(k, s->tensor);
+  if (s->index) copy->index = copy_expr(k, s->index);
+  if (s->value) copy->value = copy_expr(k, s->value);
   if (s->args) {
     copy->args = NEW_ARRAY(k->c, Tensor *, s->kernel->nparams);
-    for (int i = 0; i < s->kernel->nparams; i++) copy->args[i] = canon_tensor(k, s->args[i]);
+    for (int i = 0; i < s->kernel->nparams; i++) copy->args[i] = copy_tensor(k, s->args[i]);
   }
   if (s->dims) {
     copy->dims = NEW_ARRAY(k->c, Sym *, s->kernel->dims.n + 1);
-    for (int i = 0; i < s->kernel->dims.n; i++) copy->dims[i] = canon_sym(k, s->dims[i]);
+    for (int i = 0; i < s->kernel->dims.n; i++) copy->dims[i] = copy_sym(k, s->dims[i]);
   }
   if (s->n) copy->body = NEW_ARRAY(k->c, Stmt *, s->n);
-  for (int i = 0; i < s->n; i++) copy->body[i] = canon_stmt(k, s->body[i]);
+  for (int i = 0; i < s->n; i++) copy->body[i] = copy_stmt(k, s->body[i]);
   return copy;
 }
+
+/* ---- entries ---- */
 
 Canon canon_new(Ctx *c, const Canon *outer) {
   return (Canon){ .c = c, .outer = outer, .syms = map_new(c), .tensors = map_new(c), .exprs = map_new(c),
                  .hashes = map_new(c), .taken = map_new(c) };
 }
 
+Canon canon_twice(Ctx *c, const Canon *outer) {
+  Canon k = canon_new(c, outer);
+  k.again = NEW(c, Canon);
+  *k.again = canon_new(c, outer ? outer->again : NULL);
+  return k;
+}
+
+Sym *canon_sym(Canon *k, Sym *s) { return k->again ? copy_sym(k->again, copy_sym(k, s)) : copy_sym(k, s); }
+Tensor *canon_tensor(Canon *k, Tensor *t) { return k->again ? copy_tensor(k->again, copy_tensor(k, t)) : copy_tensor(k, t); }
+Expr *canon_expr(Canon *k, Expr *e) { return k->again ? copy_expr(k->again, copy_expr(k, e)) : copy_expr(k, e); }
+Stmt *canon_stmt(Canon *k, const Stmt *s) { return k->again ? copy_stmt(k->again, copy_stmt(k, s)) : copy_stmt(k, s); }
+
 Stmt *stmt_canonical(Ctx *c, const Stmt *s) {
   Canon k = canon_new(c, NULL);
-  return canon_stmt(&k, s);
+  return copy_stmt(&k, s);
 }
 
 Kernel *kernel_canonical(Ctx *c, const Kernel *kernel) {
@@ -249,9 +265,9 @@ Kernel *kernel_canonical(Ctx *c, const Kernel *kernel) {
   Kernel *copy = ctx_copy(c, kernel, sizeof *kernel);
   if (kernel->dims.n) copy->dims.v = NEW_ARRAY(c, Sym *, kernel->dims.n);
   copy->dims.cap = kernel->dims.n;
-  for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = canon_sym(&k, kernel->dims.v[i]);
+  for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = copy_sym(&k, kernel->dims.v[i]);
   copy->params = NEW_ARRAY(c, Tensor *, kernel->nparams + 1);
-  for (int i = 0; i < kernel->nparams; i++) copy->params[i] = canon_tensor(&k, kernel->params[i]);
-  copy->body = canon_stmt(&k, kernel->body);
+  for (int i = 0; i < kernel->nparams; i++) copy->params[i] = copy_tensor(&k, kernel->params[i]);
+  copy->body = copy_stmt(&k, kernel->body);
   return copy;
 }

@@ -172,7 +172,7 @@ static void add_axis(Printer *p, Canon *k, const Stage *st, int d) {
 }
 
 static void add_stage(Printer *p, const Stage *st, int depth) {
-  Canon k = canon_new(p->canon.c, &p->canon);
+  Canon k = canon_twice(p->canon.c, &p->canon);
   text_indent(&p->s, depth);
   add_name(p, st->out);
   if (!map_get(&p->typed, KEY(st->out))) add_type(p, st->out);
@@ -255,7 +255,7 @@ static void add_program(Printer *p) {
   const Module *m = p->m;
   Ctx *c = p->canon.c;
   add_memory(p);
-  /* Twice: what the first copy simplifies further than its original was leaves the order of that one behind. */
+  /* twice, as canon.h says */
   for (int i = 0; i < m->kernels.n; i++) text_kernel(&p->s, kernel_canonical(c, kernel_canonical(c, m->kernels.v[i])), 1);
   str_add(&p->s, "  program {\n");
   text_stmt(&p->s, canon_stmt(&p->canon, m->program), 2);
@@ -274,7 +274,7 @@ const char *module_text(Module *m) {
   Ctx **copies = NEW(m->c, Ctx *);
   *copies = ctx_new();
   ctx_defer(m->c, free_copies, copies);
-  Printer p = {.m = m, .s = str_new(m->c), .canon = canon_new(*copies, NULL), .seen = map_new(m->c), .typed = map_new(m->c)};
+  Printer p = {.m = m, .s = str_new(m->c), .canon = canon_twice(*copies, NULL), .seen = map_new(m->c), .typed = map_new(m->c)};
   add_head(&p);
   if (m->program) note_program(&p, m->program);
   else note_body(&p, m->body);

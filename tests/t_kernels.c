@@ -568,23 +568,26 @@ static void test_padded_channels(void) {
   }
 }
 
-/* y[b, j, i] from x[b, i, j] and constants: one that moves with i, or one stored as y is */
-static void turned(int64_t rows, int64_t cols, bool added) {
+/* y[b, j, i] from x[b - first, i, j] and constants: one that moves with i, or one stored as y is; zero below `first`, where x has nothing */
+static void turned(int64_t rows, int64_t cols, bool added, int64_t first) {
   Case k = start((uint32_t)(rows + cols));
   Ctx *c = k.c;
   Tensor *x = input(&k, "x", DIMS(2, rows, cols)), *w = weight(&k, "w", DIMS(cols, rows)), *s = weight(&k, "s", DIMS(rows));
-  Stage *y = stage(&k, tensor(&k, "y", DIMS(2, cols, rows)));
-  Expr *b = y->axes[0]->self, *j = y->axes[1]->self, *i = y->axes[2]->self, *load = at(&k, x, b, i, j, 0);
-  y->body = added ? ex_add(c, load, at(&k, w, j, i, 0, 0)) : ex_mul(c, load, at(&k, s, i, 0, 0, 0));
+  Stage *y = stage(&k, tensor(&k, "y", DIMS(2 + first, cols, rows)));
+  Expr *b = y->axes[0]->self, *j = y->axes[1]->self, *i = y->axes[2]->self, *from = ex_int(c, first);
+  Expr *load = at(&k, x, ex_sub(c, b, from), i, j, 0);
+  Expr *value = added ? ex_add(c, load, at(&k, w, j, i, 0, 0)) : ex_mul(c, load, at(&k, s, i, 0, 0, 0));
+  y->body = ex_select(c, ex_le(c, from, b), value, ex_const(c, DT_F32, 0));
   finish(&k, "square", 1);
 }
 
 static void test_turned(void) {
   EACH_CPU {
-    turned(16, 32, false);
-    turned(19, 37, false);
-    turned(33, 21, true);
-    turned(8, 17, true);
+    turned(16, 32, false, 0);
+    turned(19, 37, false, 0);
+    turned(33, 21, true, 0);
+    turned(8, 17, true, 0);
+    turned(16, 16, true, 3);
   }
 }
 

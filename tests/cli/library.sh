@@ -46,6 +46,13 @@ mkdir -p other/place
 cmp -s digits.so other/place/digits.so || fail "two compiles differ in the library"
 cmp -s digits.h other/place/digits.h || fail "two compiles differ in the header"
 
+# memory while compiling: four times the model and 300 MiB (the model has 25 KB)
+python3 - "$dlc" "$digits" <<'PY' || fail "a compile of a small model takes more than 300 MiB"
+import resource, subprocess, sys
+subprocess.run([sys.argv[1], "compile", "-q", sys.argv[2], "-o", "small.so"], check=True)
+sys.exit(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 300 << 10)
+PY
+
 # two models in one program
 printf '#include "digits.h"\n#include "chain.h"\nint main(void) { return digits_model.n_inputs + chain_model.n_inputs != 2; }\n' > both.c
 check cc -Wall -Werror -o both both.c digits.so chain.so -Wl,-rpath,"$work"
@@ -82,6 +89,13 @@ b = bytearray(open("wrong/output_0.pb", "rb").read()); b[-2] ^= 1; open("wrong/o
 PY
 "$dlc" compare good.so --ref data:wrong > log.txt 2>&1
 [ $? = 1 ] && grep -q '^FAILED' log.txt || fail "a wrong output passes: $(cat log.txt)"
+
+# from Python, without NumPy and with it
+for interpreter in python3 "$python"; do
+  command -v "$interpreter" > /dev/null || continue
+  rm -rf python && mkdir python && cp digits.so chain.so python
+  PYTHONPATH=$here/../../python check "$interpreter" "$here/python.py" python
+done
 
 # an input that does not fit, an index from the data that is out of range: words, not a crash
 "$dlc" compile indices.onnx -o indices.so -q || fail "indices.onnx"
