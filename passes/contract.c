@@ -95,7 +95,7 @@ static const Expr *whole_operand(Ctx *c, const Expr *panel, const Sym *v, int *d
 
 /* Cycles per element of the output for vectors along axis i; INFINITY where that cannot be. Two multiply-adds a cycle; a scattered store
  * or load of a vector takes some 25 cycles, a copied element of a scattered panel 2.5, one of a whole operand 1. */
-static double axis_cost(Contract *k, int i) {
+static double axis_cost(Contract *k, int i, bool may_move) {
   Ctx *c = k->c;
   Sym *s = k->axis[i].sym;
   double lanes = k->lanes, n = size_of(k->axis[i].extent), products = 1, elements = 1;
@@ -112,9 +112,20 @@ static double axis_cost(Contract *k, int i) {
   if (!bad) return cost;
   double copy = rows < MIN_POINTS ? INFINITY : 2.5 * products / (double)rows, whole = INFINITY;
   const Expr *operand = whole_operand(c, k->panel, s, &k->dim);
-  if (operand) whole = size_of(tensor_elements(c, operand->u.tensor)) / elements;
+  if (operand && may_move) whole = size_of(tensor_elements(c, operand->u.tensor)) / elements;
   k->operand = whole < copy ? operand : NULL;
   return cost + fmin(copy, whole);
+}
+
+/* Is there an axis that vectors of both factors lie along (the channels of a depthwise convolution)? Then no copy is worth its while. */
+static bool both_move(Contract *k) {
+  for (int i = 0; i < k->n; i++) {
+    Sym *s = k->axis[i].sym;
+    bool both = expr_uses(k->reduce->a[0]->a[0], s) && expr_uses(k->reduce->a[0]->a[1], s);
+    if (both && size_of(k->axis[i].extent) * 2 >= k->lanes && !access_walk(k->c, k->body, s, k->lanes).bad && access_stride(k->c, k->store, s, k->lanes) == 1)
+      return true;
+  }
+  return false;
 }
 
 const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
@@ -129,11 +140,12 @@ const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
   k->body = subst_apply(&s, st->body);
   k->reduce = stage_reduce(k->body);
   k->store = layout_offset(c, st->out, index);
+  bool may_move = !both_move(k);
   for (int i = 0; i < k->n; i++) {
-    double cost = axis_cost(k, i);
+    double cost = axis_cost(k, i, may_move);
     if (cost <= best && cost < INFINITY) best = cost, k->v = i;
   }
   if (k->v < 0) return "no axis that only one factor moves with";
-  axis_cost(k, k->v);                                        /* sets the operands */
+  axis_cost(k, k->v, may_move);                              /* sets the operands */
   return NULL;
 }
