@@ -20,6 +20,9 @@ Kernel *sched_rules_choose(Module *m, Group *g, const char *name);
 /* ---- math (math.c): transcendental operations as polynomials; returns a kernel body free of operations from EX_EXP on ---- */
 Stmt *math_expand(Ctx *c, Stmt *s);
 
+/* ---- masks (masks.c): the accumulating stores of a kernel body that may do anything to lanes beyond their mask ---- */
+void masks_note(Ctx *c, Map *loose, const Stmt *body);
+
 /* ---- LLVM (llvm_module.c, emit_llvm.c) ---- */
 typedef struct { const char *name; const char *bytes; size_t size; } Object;   /* a relocatable object in memory (arena) */
 typedef VEC(Object) ObjectList;

@@ -403,7 +403,7 @@ static Ref like_const(Emit *e, Ref v, int64_t n) {
 /* Division of integers: floor or truncating; by zero 0, by -1 negation (so that no input traps). */
 static Ref build_division(Emit *e, const Expr *x, Ref a, Ref b) {
   bool is_signed = dtype_info[x->dtype].kind == 'i', mod = x->op == EX_MOD || x->op == EX_TMOD, is_floor = x->op == EX_DIV || x->op == EX_MOD;
-  bool nonneg = !is_signed || map_get(e->nonneg, KEY(x));
+  bool nonneg = !is_signed || map_get(&e->facts->nonneg, KEY(x));
   bool known = ex_is_const(x->a[1]) && x->a[1]->u.i != 0 && x->a[1]->u.i != -1;
   Ref zero = like_const(e, a, 0), one = like_const(e, a, 1), is_zero = NULL, is_minus = NULL, d = b;
   if (!known) {
@@ -606,7 +606,9 @@ static Ref across_lanes(Emit *e, int how, DType t, Ref v) {
   return LLVMBuildExtractElement(e->b, v, LLVMConstInt(e->i32, 0, false), "");
 }
 
-static Ref masked_combine(Emit *e, Ref old, Ref now) { return e->vmask ? LLVMBuildSelect(e->b, e->vmask, now, old, "") : now; }
+static Ref masked_combine(Emit *e, const Stmt *s, Ref old, Ref now) {
+  return e->vmask && !map_get(&e->facts->loose, KEY(s)) ? LLVMBuildSelect(e->b, e->vmask, now, old, "") : now;
+}
 
 static void store_reg(Emit *e, const Stmt *s) {
   Ref *place = reg_place(e, s->tensor, s->index), old = *place;
@@ -616,7 +618,7 @@ static void store_reg(Emit *e, const Stmt *s) {
   if (s->combiner >= 0 && !old) diag_bug(e->c, "register tensor %s of %s is added to before it is set", s->tensor->name, e->kernel->name);
   if (s->combiner == RED_SUM && x->op == EX_MUL && dtype_is_float(t) && moves && old) {
     Ref a = as_vector(e, x->a[0], eval(e, x->a[0])), b = as_vector(e, x->a[1], eval(e, x->a[1]));
-    *reg_place(e, s->tensor, s->index) = masked_combine(e, old, build_fma(e, a, b, old));
+    *reg_place(e, s->tensor, s->index) = masked_combine(e, s, old, build_fma(e, a, b, old));
     return;
   }
   Val v = eval(e, x);
@@ -625,7 +627,7 @@ static void store_reg(Emit *e, const Stmt *s) {
     v = (Val){across_lanes(e, s->combiner, t, v.v), 0, false};
   }
   Ref r = moves ? as_vector(e, x, v) : value(e, x, v);
-  if (s->combiner >= 0) r = combine(e, s->combiner, t, old, r), r = moves ? masked_combine(e, old, r) : r;
+  if (s->combiner >= 0) r = combine(e, s->combiner, t, old, r), r = moves ? masked_combine(e, s, old, r) : r;
   *reg_place(e, s->tensor, s->index) = r;
 }
 

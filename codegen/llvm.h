@@ -20,10 +20,13 @@ typedef struct { uint64_t gen; Val val; } Memo;
 typedef struct { const Tensor *t; int n; Ref *v; } Reg;
 typedef struct { uint64_t key[3]; Ref v; int next; } Cse;
 
+/* What is found before the threads start: divisions of non-negative numbers; sums that need not keep masked lanes. */
+typedef struct { Map nonneg, loose; } Facts;
+
 typedef struct Emit {
   Ctx *c;                          /* this thread's own, for memory */
   Module *m;
-  const Map *nonneg;               /* divisions of non-negative numbers, found beforehand */
+  const Facts *facts;
   LLVMContextRef lc;
   LLVMModuleRef mod;
   LLVMBuilderRef b;

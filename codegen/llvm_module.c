@@ -72,9 +72,9 @@ static void emit_close(void *emit) {
 }
 
 /* Until c goes. */
-static Emit *emit_open(Ctx *c, Module *m, const Map *nonneg, LLVMTargetMachineRef machine) {
+static Emit *emit_open(Ctx *c, Module *m, const Facts *facts, LLVMTargetMachineRef machine) {
   Emit *e = NEW(c, Emit);
-  *e = (Emit){.c = c, .m = m, .nonneg = nonneg, .syms = map_new(c), .memo = map_new(c), .bases = map_new(c)};
+  *e = (Emit){.c = c, .m = m, .facts = facts, .syms = map_new(c), .memo = map_new(c), .bases = map_new(c)};
   e->lc = LLVMContextCreate();
   e->mod = LLVMModuleCreateWithNameInContext("dlc", e->lc);
   e->b = LLVMCreateBuilderInContext(e->lc);
@@ -111,7 +111,7 @@ static const char *optimise(Emit *e, LLVMTargetMachineRef machine) {
 /* ---- jobs: one module each ---- */
 typedef enum { AS_OBJECT, AS_ASSEMBLY, AS_IR } OutputKind;
 typedef struct { char *bytes; size_t size; char *error; Ctx *failed; } Output;   /* failed: its diagnostics say why */
-typedef struct { Module *m; Map nonneg; OutputKind kind; Output *outputs; int next, count; } Jobs;
+typedef struct { Module *m; Facts facts; OutputKind kind; Output *outputs; int next, count; } Jobs;
 
 static void add_functions(Emit *e, int job) {
   if (job < e->m->kernels.n) { emit_kernel(e, e->m->kernels.v[job]); return; }
@@ -149,7 +149,7 @@ static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   }
   d->armed = true;
   d->reading = ctx_diags(jobs->m->c)->reading;
-  Emit *e = emit_open(c, jobs->m, &jobs->nonneg, machine);
+  Emit *e = emit_open(c, jobs->m, &jobs->facts, machine);
   add_functions(e, job);
   const char *error = optimise(e, machine);
   if (error) jobs->outputs[job].error = strdup(error);
@@ -196,11 +196,12 @@ static void note_signs(Signs *s, const Stmt *st) {
 }
 
 static Jobs prepare(Module *m, OutputKind kind) {
-  Jobs jobs = {.m = m, .nonneg = map_new(m->c), .kind = kind, .count = m->kernels.n + 1};
-  Signs signs = {m->c, &jobs.nonneg};
+  Jobs jobs = {.m = m, .facts = {map_new(m->c), map_new(m->c)}, .kind = kind, .count = m->kernels.n + 1};
+  Signs signs = {m->c, &jobs.facts.nonneg};
   for (int i = 0; i < m->kernels.n; i++) {
     m->kernels.v[i]->body = math_expand(m->c, m->kernels.v[i]->body);
     note_signs(&signs, m->kernels.v[i]->body);
+    masks_note(m->c, &jobs.facts.loose, m->kernels.v[i]->body);
   }
   jobs.outputs = NEW_ARRAY(m->c, Output, jobs.count);
   return jobs;

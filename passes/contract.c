@@ -39,7 +39,7 @@ static void find_axes(Contract *k, Subst *s) {
     Expr *extent = st->at ? whole->extent : stage_extent(c, st->out, i);
     if (whole->kind == SYM_DIM) continue;
     int64_t n, by = taken_apart(k->reduce->a[0], whole, extent);
-    if (by == 1 || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
+    if (by == 1 || extent != stage_shape(st, i) || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
     Expr *outer = ex_int(c, n / by), *inner = ex_int(c, by);
     Sym *q = sym_axis(c, SYM_AXIS, whole->name, outer), *r = sym_axis(c, SYM_AXIS, whole->name, inner);
     add_axis(k, i, AXIS_HIGH, by, q, outer);
@@ -73,22 +73,59 @@ int64_t contract_rows(const Contract *k, int64_t open) {
   return rows;
 }
 
+static void find_nested(const Expr *e, void *user) { *(bool *)user |= e->op == EX_LOAD || e->op == EX_SELECT; }
+
+/* The load that the panel is, if its operand can be copied with dimension *dim, which moves by ones with v, last; else NULL. */
+static const Expr *whole_operand(Ctx *c, const Expr *panel, const Sym *v, int *dim) {
+  const Expr *load = is_padded_load(c, panel) ? panel->a[1] : panel;
+  Expr *coef, *rest;
+  int uses = 0;
+  if (load->op != EX_LOAD || load->u.tensor->data || !load->u.tensor->layout) return NULL;
+  for (int d = 0; d < load->n; d++) {
+    bool nested = false;
+    expr_visit(load->a[d], find_nested, &nested);
+    if (nested) return NULL;
+    if (!expr_uses(load->a[d], v)) continue;
+    if (!expr_is_linear(c, load->a[d], v, &coef, &rest) || !ex_equals_int(coef, 1)) return NULL;
+    *dim = d;
+    uses++;
+  }
+  return uses == 1 ? load : NULL;
+}
+
 /* Cycles per element of the output for vectors along axis i; INFINITY where that cannot be. Two multiply-adds a cycle; a scattered store
- * or load of a vector takes some 25 cycles, a copied element of a scattered panel 2.5. */
-static double axis_cost(Contract *k, int i) {
+ * or load of a vector takes some 25 cycles, a copied element of a scattered panel 2.5, one of a whole operand 1. */
+static double axis_cost(Contract *k, int i, bool may_move) {
   Ctx *c = k->c;
   Sym *s = k->axis[i].sym;
-  double lanes = k->lanes, n = size_of(k->axis[i].extent), products = 1;
+  double lanes = k->lanes, n = size_of(k->axis[i].extent), products = 1, elements = 1;
   if (n == 1 || !access_split(k->reduce->a[0], s, &k->broadcast, &k->panel)) return INFINITY;
   for (int r = 1; r < k->reduce->n; r++) products *= size_of(k->reduce->a[r]->u.sym->extent);
+  for (int a = 0; a < k->n; a++) elements *= size_of(k->axis[a].extent);
   int bad = access_walk(c, k->panel, s, k->lanes).bad;
   int64_t rows = contract_rows(k, OPEN);
   double cost = products / lanes / 2 * ceil(n / lanes) * lanes / n;
   cost += (access_stride(c, k->store, s, k->lanes) == 1 ? 1 : 25) / lanes;
   cost += (access_walk(c, k->body, s, k->lanes).bad - bad) * 25 / lanes;
   k->scattered = bad > 0;
-  if (bad && rows < MIN_POINTS) return INFINITY;
-  return cost + (bad ? 2.5 * products / (double)rows : 0);
+  k->operand = NULL;
+  if (!bad) return cost;
+  double copy = rows < MIN_POINTS ? INFINITY : 2.5 * products / (double)rows, whole = INFINITY;
+  const Expr *operand = whole_operand(c, k->panel, s, &k->dim);
+  if (operand && may_move) whole = size_of(tensor_elements(c, operand->u.tensor)) / elements;
+  k->operand = whole < copy ? operand : NULL;
+  return cost + fmin(copy, whole);
+}
+
+/* Is there an axis that vectors of both factors lie along (the channels of a depthwise convolution)? Then no copy is worth its while. */
+static bool both_move(Contract *k) {
+  for (int i = 0; i < k->n; i++) {
+    Sym *s = k->axis[i].sym;
+    bool both = expr_uses(k->reduce->a[0]->a[0], s) && expr_uses(k->reduce->a[0]->a[1], s);
+    if (both && size_of(k->axis[i].extent) * 2 >= k->lanes && !access_walk(k->c, k->body, s, k->lanes).bad && access_stride(k->c, k->store, s, k->lanes) == 1)
+      return true;
+  }
+  return false;
 }
 
 const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
@@ -103,11 +140,12 @@ const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
   k->body = subst_apply(&s, st->body);
   k->reduce = stage_reduce(k->body);
   k->store = layout_offset(c, st->out, index);
+  bool may_move = !both_move(k);
   for (int i = 0; i < k->n; i++) {
-    double cost = axis_cost(k, i);
+    double cost = axis_cost(k, i, may_move);
     if (cost <= best && cost < INFINITY) best = cost, k->v = i;
   }
   if (k->v < 0) return "no axis that only one factor moves with";
-  axis_cost(k, k->v);                                        /* sets the operands */
+  axis_cost(k, k->v, may_move);                              /* sets the operands */
   return NULL;
 }

@@ -20,6 +20,8 @@ typedef struct Contract {
   Expr *body, *reduce, *store;     /* the stage's, in the axes above; store: the offset that is written */
   const Expr *broadcast, *panel;
   bool scattered;                  /* the panel does not lie contiguous along v, and could not be stored so */
+  const Expr *operand;             /* of a scattered panel: the load of a tensor that is better copied whole, with dimension dim last; else NULL */
+  int dim;
 } Contract;
 
 /* NULL, or the reason why the stage is none. */

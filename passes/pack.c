@@ -60,6 +60,45 @@ static Stage *packed_stage(const Contract *k, Stage *st) {
   return p;
 }
 
+/* A tensor and its copy with dimension dim last, inside the same ring. */
+typedef struct { const Tensor *from; int dim; Tensor *to; } Moved;
+typedef VEC(Moved) MovedList;
+
+static Expr *read_moved(Ctx *c, Expr *e, void *user) {
+  const Moved *w = user;
+  return e->op == EX_LOAD && e->u.tensor == w->from ? ex_load(c, w->to, e->a, e->n) : e;
+}
+
+static Stage *moved_stage(Ctx *c, Tensor *from, int dim) {
+  Stage *p = NEW(c, Stage);
+  Expr *at[MAX_RANK];
+  p->out = tensor_new(c, ctx_printf(c, "%s.rows", from->name), from->dtype, from->rank, from->shape);
+  Layout *l = p->out->layout = ctx_copy(c, from->layout, sizeof *from->layout);
+  l->n = 0;
+  for (int last = 0; last <= 1; last++)
+    for (int d = 0; d < from->rank; d++)
+      if ((d == dim) == last) l->part[l->n++] = (LayoutPart){(int8_t)d, 1, 0, 0};
+  p->axes = NEW_ARRAY(c, Sym *, from->rank + 1);
+  for (int d = 0; d < from->rank; d++) at[d] = (p->axes[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "i%d", d), from->shape[d]))->self;
+  p->body = ex_load(c, from, at, from->rank);
+  return p;
+}
+
+/* Makes st read its operand from a copy; NULL if there is one already, as parts of a transposed convolution share it. */
+static Stage *move_operand(Module *m, MovedList *moved, Stage *st, const Contract *k) {
+  Moved w = {k->operand->u.tensor, k->dim, NULL};
+  Stage *p = NULL;
+  for (int i = 0; i < moved->n; i++)
+    if (moved->v[i].from == w.from && moved->v[i].dim == w.dim) w.to = moved->v[i].to;
+  if (!w.to) {
+    p = moved_stage(m->c, k->operand->u.tensor, w.dim);
+    w.to = p->out;
+    if (!module_is_state(m, w.from)) vec_push(m->c, moved, w);
+  }
+  st->body = expr_map(m->c, st->body, read_moved, &w);
+  return p;
+}
+
 static bool is_made_inside(Ctx *c, const Group *g, const Expr *e) {
   TensorList l = {.c = c};
   expr_tensors(&l, e);
@@ -69,20 +108,21 @@ static bool is_made_inside(Ctx *c, const Group *g, const Expr *e) {
   return false;
 }
 
-static Stage *pack_operand(Module *m, const Group *g, Stage *st) {
+static Stage *pack_operand(Module *m, MovedList *moved, const Group *g, Stage *st) {
   Contract k;
   if (contract_view(m->c, st, target_lanes(m->target, 32), &k) || !k.scattered || is_made_inside(m->c, g, k.panel)) return NULL;
-  return packed_stage(&k, st);
+  return k.operand ? move_operand(m, moved, st, &k) : packed_stage(&k, st);
 }
 
 static void pack_body(Module *m, Body *b) {
+  MovedList moved = {0};
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
       if (it->body[k]) pack_body(m, it->body[k]);
     if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
     for (int k = 0; k < it->group->stages.n; k++) {
-      Stage *p = pack_operand(m, it->group, it->group->stages.v[k]);
+      Stage *p = pack_operand(m, &moved, it->group, it->group->stages.v[k]);
       if (p) body_insert(m->c, b, i++, p, it->group->source);
     }
   }

@@ -171,12 +171,6 @@ static bool is_candidate(Module *m, const Item *it) {
   return is_contraction(reduce) && dtype_is_float((DType)reduce->dtype) && !module_is_state(m, st->out);
 }
 
-/* With few channels vectors run along the remainder instead, which lies contiguous in the output. */
-static bool has_channels(Module *m, const Stage *st) {
-  int64_t n;
-  return st->out->rank >= 3 && ex_is_int(st->out->shape[1], &n) && 2 * n >= target_lanes(m->target, 32);
-}
-
 /* Puts parts in the place of item i, the first of them there and the others behind it. */
 static bool take_apart(Module *m, Body *b, int i) {
   Ctx *c = m->c;
@@ -184,7 +178,7 @@ static bool take_apart(Module *m, Body *b, int i) {
   Stage *st = group_root(g);
   int64_t cut[MOST_CUTS + 1], extent;
   for (int d = 2; d < st->out->rank; d++) {
-    int64_t step = has_channels(m, st) ? phases_along(c, st, d) : 1;
+    int64_t step = phases_along(c, st, d);
     int parts = step > 1 ? (int)step : cuts_along(c, st, d, cut) + 1;
     if (parts == 1 || !ex_is_int(stage_shape(st, d), &extent)) continue;
     cut[parts - 1] = extent;

@@ -472,6 +472,7 @@ static void test_conv(void) {
     conv(1, 3, 64, 15, 15, 7, 2, 3, false);
     conv(1, 32, 24, 14, 13, 3, 1, 1, true);                     /* F(4,3) */
     conv(1, 16, 32, 7, 6, 3, 1, 0, false);                      /* F(2,3) */
+    conv(2, 24, 1, 6, 21, 3, 1, 1, false);                      /* so few output channels that vectors run along the width */
   }
 }
 
@@ -531,6 +532,7 @@ static void test_windows(void) {
     window(transposed_place, 16, 24, 5, 10, 4, 2, 2, 1, 4);  /* phases: 2 by 2 */
     window(transposed_place, 8, 16, 4, 9, 3, 2, 2, 0, 4);    /* with fewer taps in one of them */
     window(transposed_place, 9, 16, 4, 12, 3, 1, 3, 0, 9);
+    window(transposed_place, 32, 2, 20, 40, 4, 2, 2, 1, 4);
     window(dilated_place, 16, 16, 7, 7, 3, 3, 8, 8, 1);      /* one tap of nine is left */
     window(dilated_place, 8, 16, 12, 12, 3, 3, 9, 9, 9);     /* segments: 3 by 3 */
   }
