@@ -8,7 +8,7 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed; VEC(Tensor *) list; } Planner;
+typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned; VEC(Tensor *) list; } Planner;   /* turned: read with the channels contiguous */
 
 static Layout *layout_of(Ctx *c, Tensor *t) {
   if (t->layout) return t->layout;
@@ -66,10 +66,24 @@ static bool is_map(const Tensor *t, int lanes) {
   return t->rank >= 3 && t->rank <= 5 && t->dtype == DT_F32 && ex_is_int(t->shape[1], &channels) && channels * 2 >= lanes;
 }
 
-static bool wants_blocks(Module *m, const Stage *st, int lanes) {
-  if (!is_map(st->out, lanes) || module_is_state(m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
-  Roles r = {.c = m->c, .st = st};
+/* Does a stage that has the channels last read the map? */
+typedef struct { Planner *p; const Stage *st; } Reader;
+static void find_turned(const Expr *e, void *user) {
+  Reader *r = user;
+  int last = r->st->out->rank - 1;
+  if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
+}
+
+static void group_turned(Group *g, void *user) {
+  for (int i = 0; i < g->stages.n; i++)
+    if (!stage_reduce(g->stages.v[i]->body)) expr_visit(g->stages.v[i]->body, find_turned, &(Reader){user, g->stages.v[i]});
+}
+
+static bool wants_blocks(Planner *p, const Stage *st) {
+  if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
+  Roles r = {.c = p->c, .st = st};
   Expr *red = stage_reduce(st->body);
+  if (!red && map_get(&p->turned, KEY(st->out))) return true;
   expr_visit(st->body, find_roles, &r);
   if (is_contraction(red)) expr_visit(red->a[0], find_factors, &r);
   return r.same_channel || r.channel_last || (r.weights && r.map && !r.row_major);
@@ -92,16 +106,16 @@ static void split_output(Planner *p, Body *b, int item) {
 
 /* Rows of maps that are stored by channel blocks lie side by side: the group computes a block of them at a time. Blocks that are not full
  * are not worth it: every stage is then a kernel of its own. Returns how many items the group takes more. */
-static int rows_to_blocks(Planner *p, Body *b, int item, int lanes) {
+static int rows_to_blocks(Planner *p, Body *b, int item) {
   Ctx *c = p->c;
   Group *g = b->items.v[item]->group;
   Stage *root = group_root(g);
   int members = g->stages.n - 1;
   if (!members || g->block) return 0;
-  if (ex_equals_int(ex_mod(c, root->out->shape[1], ex_int(c, lanes)), 0)) {
+  if (ex_equals_int(ex_mod(c, root->out->shape[1], ex_int(c, p->lanes)), 0)) {
     g->block = NEW_ARRAY(c, int64_t, root->out->rank);
     g->block[0] = 1;
-    g->block[1] = lanes;
+    g->block[1] = p->lanes;
     return 0;
   }
   for (int i = 0; i < members; i++) body_insert(c, b, item + i, g->stages.v[i], g->source);
@@ -110,20 +124,20 @@ static int rows_to_blocks(Planner *p, Body *b, int item, int lanes) {
   return members;
 }
 
-static void choose_blocks(Planner *p, Body *b, int lanes) {
+static void choose_blocks(Planner *p, Body *b) {
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
-      if (it->body[k]) choose_blocks(p, it->body[k], lanes);
+      if (it->body[k]) choose_blocks(p, it->body[k]);
     if (it->kind != ITEM_GROUP) continue;
     Stage *st = group_root(it->group);
-    if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
-    i += rows_to_blocks(p, b, i, lanes);
+    if (st->out->layout || !wants_blocks(p, st)) continue;
+    i += rows_to_blocks(p, b, i);
     if (st->out->scope == SCOPE_OUTPUT) {
       if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
     }
-    block_channels(p->c, st->out, lanes);
+    block_channels(p->c, st->out, p->lanes);
   }
 }
 
@@ -195,8 +209,9 @@ static void add_ringed_copies(Planner *p) {
 }
 
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c)};
-  choose_blocks(&p, m->body, p.lanes);
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c)};
+  body_each_group(m->body, group_turned, &p);
+  choose_blocks(&p, m->body);
   body_each_group(m->body, group_rings, &p);
   body_each_group(m->body, use_ringed, &p);
   add_ringed_copies(&p);
