@@ -8,7 +8,7 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned; VEC(Tensor *) list; } Planner;   /* turned: read with the channels contiguous */
+typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned, rows; VEC(Tensor *) list; } Planner;
 
 static Layout *layout_of(Ctx *c, Tensor *t) {
   if (t->layout) return t->layout;
@@ -66,27 +66,59 @@ static bool is_map(const Tensor *t, int lanes) {
   return t->rank >= 3 && t->rank <= 5 && t->dtype == DT_F32 && ex_is_int(t->shape[1], &channels) && channels * 2 >= lanes;
 }
 
-/* Does a stage that has the channels last read the map? */
-typedef struct { Planner *p; const Stage *st; } Reader;
+/* ---- who reads a map, and how ---- */
+typedef struct { Planner *p; const Stage *st; const Expr *reduce; } Reader;
+
+/* A stage that has the channels last. */
 static void find_turned(const Expr *e, void *user) {
   Reader *r = user;
   int last = r->st->out->rank - 1;
   if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
 }
 
-static void group_turned(Group *g, void *user) {
-  for (int i = 0; i < g->stages.n; i++)
-    if (!stage_reduce(g->stages.v[i]->body)) expr_visit(g->stages.v[i]->body, find_turned, &(Reader){user, g->stages.v[i]});
+/* A product of rows: it sums over the last dimension, and dimension 1 counts rows. */
+static void find_rows(const Expr *e, void *user) {
+  Reader *r = user;
+  if (e->op != EX_LOAD || e->n < 3 || e->u.tensor->data || !uses_axes(e, r->st, 0, r->st->out->rank)) return;
+  for (int i = 1; i < r->reduce->n; i++)
+    if (e->a[e->n - 1] == r->reduce->a[i] && !expr_uses(e->a[1], r->reduce->a[i]->u.sym)) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
+}
+
+/* What is read at the place that is written has its rows where the result has them. */
+static void pass_rows_on(const Expr *e, void *user) {
+  Reader *r = user;
+  if (e->op != EX_LOAD || e->n != r->st->out->rank || e->u.tensor->data) return;
+  bool same = e->a[1] == r->st->axes[1]->self;
+  for (int d = 0; d < e->n; d++) same &= e->a[d] == r->st->axes[d]->self || ex_is_int(e->a[d], NULL) || (e->a[d]->op == EX_SYM && e->a[d]->u.sym->kind == SYM_REDUCE);
+  if (same) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
+}
+
+static void stage_reader(Planner *p, const Stage *st) {
+  Reader r = {p, st, stage_reduce(st->body)};
+  if (!r.reduce) expr_visit(st->body, find_turned, &r);
+  if (is_contraction(r.reduce)) expr_visit(r.reduce->a[0], find_rows, &r);
+  if (st->out->rank >= 3 && map_get(&p->rows, KEY(st->out))) expr_visit(st->body, pass_rows_on, &r);
+}
+
+/* From the last reader back. */
+static void survey(Planner *p, Body *b) {
+  for (int i = b->items.n - 1; i >= 0; i--) {
+    Item *it = b->items.v[i];
+    for (int k = 0; k < 2; k++)
+      if (it->body[k]) survey(p, it->body[k]);
+    for (int k = it->kind == ITEM_GROUP ? it->group->stages.n - 1 : -1; k >= 0; k--) stage_reader(p, it->group->stages.v[k]);
+  }
 }
 
 static bool wants_blocks(Planner *p, const Stage *st) {
   if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
   Roles r = {.c = p->c, .st = st};
   Expr *red = stage_reduce(st->body);
+  if (map_get(&p->rows, KEY(st->out))) return false;
   if (!red && map_get(&p->turned, KEY(st->out))) return true;
   expr_visit(st->body, find_roles, &r);
   if (is_contraction(red)) expr_visit(red->a[0], find_factors, &r);
-  return r.same_channel || r.channel_last || (r.weights && r.map && !r.row_major);
+  return !r.row_major && (r.same_channel || r.channel_last || (r.weights && r.map));
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */
@@ -209,8 +241,8 @@ static void add_ringed_copies(Planner *p) {
 }
 
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c)};
-  body_each_group(m->body, group_turned, &p);
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c), .rows = map_new(m->c)};
+  survey(&p, m->body);
   choose_blocks(&p, m->body);
   body_each_group(m->body, group_rings, &p);
   body_each_group(m->body, use_ringed, &p);
