@@ -8,7 +8,7 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned, rows; VEC(Tensor *) list; } Planner;
+typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned, rows, readers; VEC(Tensor *) list; } Planner;
 
 static Layout *layout_of(Ctx *c, Tensor *t) {
   if (t->layout) return t->layout;
@@ -23,6 +23,12 @@ static void block_channels(Ctx *c, Tensor *t, int lanes) {
   Layout *l = layout_of(c, t);
   l->part[1].div = lanes;
   l->part[l->n++] = (LayoutPart){1, 1, lanes, 0};
+}
+
+static void channels_last(Ctx *c, Tensor *t) {
+  Layout *l = layout_of(c, t);
+  for (int d = 1; d + 1 < t->rank; d++) l->part[d].dim = (int8_t)(d + 1);
+  l->part[t->rank - 1].dim = 1;
 }
 
 /* ---- which maps are blocked ---- */
@@ -67,6 +73,14 @@ static bool is_map(const Tensor *t, int lanes) {
 }
 
 /* ---- who reads a map, and how ---- */
+typedef struct { int all, lines; } Readers;                  /* lines: along whose last axis the channels lie */
+
+static Readers *readers_of(Planner *p, const Tensor *t) {
+  Readers *r = map_get(&p->readers, KEY(t));
+  if (!r) map_set(&p->readers, KEY(t), r = NEW(p->c, Readers));
+  return r;
+}
+
 typedef struct { Planner *p; const Stage *st; const Expr *reduce; } Reader;
 
 /* A stage that has the channels last. */
@@ -74,6 +88,18 @@ static void find_turned(const Expr *e, void *user) {
   Reader *r = user;
   int last = r->st->out->rank - 1;
   if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
+}
+
+static void count_reader(const Expr *e, void *user) {
+  Reader *r = user;
+  Expr *step, *rest;
+  if (e->op != EX_LOAD || e->n < 3) return;
+  Sym *last = r->st->out->rank ? r->st->axes[r->st->out->rank - 1] : NULL;
+  bool line = last && !is_contraction(r->reduce) && expr_is_linear(r->p->c, e->a[1], last, &step, &rest) && ex_equals_int(step, 1);
+  for (int d = 2; d < e->n; d++) line &= last && !expr_uses(e->a[d], last);
+  Readers *k = readers_of(r->p, e->u.tensor);
+  k->all++;
+  k->lines += line;
 }
 
 /* A product of rows: it sums over the last dimension, and dimension 1 counts rows. */
@@ -95,6 +121,7 @@ static void pass_rows_on(const Expr *e, void *user) {
 
 static void stage_reader(Planner *p, const Stage *st) {
   Reader r = {p, st, stage_reduce(st->body)};
+  expr_visit(st->body, count_reader, &r);
   if (!r.reduce) expr_visit(st->body, find_turned, &r);
   if (is_contraction(r.reduce)) expr_visit(r.reduce->a[0], find_rows, &r);
   if (st->out->rank >= 3 && map_get(&p->rows, KEY(st->out))) expr_visit(st->body, pass_rows_on, &r);
@@ -169,7 +196,9 @@ static void choose_blocks(Planner *p, Body *b) {
       if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
     }
-    block_channels(p->c, st->out, p->lanes);
+    const Readers *r = readers_of(p, st->out);
+    if (r->all && r->all == r->lines && !st->at && is_contraction(stage_reduce(st->body))) channels_last(p->c, st->out);
+    else block_channels(p->c, st->out, p->lanes);
   }
 }
 
@@ -241,7 +270,7 @@ static void add_ringed_copies(Planner *p) {
 }
 
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c), .rows = map_new(m->c)};
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c), .rows = map_new(m->c), .readers = map_new(m->c)};
   survey(&p, m->body);
   choose_blocks(&p, m->body);
   body_each_group(m->body, group_rings, &p);
