@@ -43,8 +43,8 @@ static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
 
 /* Do lanes of the load's channels move with lanes of the stage's? */
 static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
-  int64_t from;
-  return ex_is_int(ex_sub(c, load->a[1], st->axes[1]->self), &from) && from % load->u.tensor->layout->part[1].div == 0;
+  Expr *from = ex_sub(c, load->a[1], st->axes[1]->self);
+  return !expr_uses(from, st->axes[1]) && expr_range(c, from).multiple % load->u.tensor->layout->part[1].div == 0;
 }
 
 static void find_roles(const Expr *e, void *user) {
@@ -269,6 +269,22 @@ static void add_ringed_copies(Planner *p) {
   }
 }
 
+/* ---- padded loads that a ring answers ---- */
+typedef struct { Ctx *c; const Group *g; } Ringed;
+static Expr *drop_bounds(Ctx *c, Expr *e, void *user) {
+  const Ringed *r = user;
+  if (!is_padded_load(c, e) || !e->a[1]->u.tensor->layout || !layout_covers(c, e->a[1]->u.tensor, e->a[1]->a)) return e;
+  for (int i = 0; i + 1 < r->g->stages.n; i++)
+    if (r->g->stages.v[i]->out == e->a[1]->u.tensor) return e;               /* held in part, without its ring */
+  return e->a[1];
+}
+
+/* While indices still are those of axes: what loops make of them is harder to prove. */
+static void group_padded(Group *g, void *user) {
+  Planner *p = user;
+  for (int i = 0; i < g->stages.n; i++) g->stages.v[i]->body = expr_map(p->c, g->stages.v[i]->body, drop_bounds, &(Ringed){p->c, g});
+}
+
 void pass_layout(Module *m) {
   Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c), .rows = map_new(m->c), .readers = map_new(m->c)};
   survey(&p, m->body);
@@ -276,4 +292,5 @@ void pass_layout(Module *m) {
   body_each_group(m->body, group_rings, &p);
   body_each_group(m->body, use_ringed, &p);
   add_ringed_copies(&p);
+  body_each_group(m->body, group_padded, &p);
 }
