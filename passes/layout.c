@@ -286,7 +286,8 @@ static void group_padded(Group *g, void *user) {
 }
 
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c), .turned = map_new(m->c), .rows = map_new(m->c), .readers = map_new(m->c)};
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body};
+  p.ringed = map_new(m->c), p.turned = map_new(m->c), p.rows = map_new(m->c), p.readers = map_new(m->c);
   survey(&p, m->body);
   choose_blocks(&p, m->body);
   body_each_group(m->body, group_rings, &p);
