@@ -102,7 +102,9 @@ static void count_reader(const Expr *e, void *user) {
   k->lines += line;
 }
 
-/* A product of rows: it sums over the last dimension, and dimension 1 counts rows. */
+static bool is_weight(const Expr *e) { return e->op == EX_LOAD && e->u.tensor->data; }
+
+/* A product of rows by weights: it sums over the last dimension, and dimension 1 counts rows. */
 static void find_rows(const Expr *e, void *user) {
   Reader *r = user;
   if (e->op != EX_LOAD || e->n < 3 || e->u.tensor->data || !uses_axes(e, r->st, 0, r->st->out->rank)) return;
@@ -123,7 +125,7 @@ static void stage_reader(Planner *p, const Stage *st) {
   Reader r = {p, st, stage_reduce(st->body)};
   expr_visit(st->body, count_reader, &r);
   if (!r.reduce) expr_visit(st->body, find_turned, &r);
-  if (is_contraction(r.reduce)) expr_visit(r.reduce->a[0], find_rows, &r);
+  if (is_contraction(r.reduce) && (is_weight(r.reduce->a[0]->a[0]) || is_weight(r.reduce->a[0]->a[1]))) expr_visit(r.reduce->a[0], find_rows, &r);
   if (st->out->rank >= 3 && map_get(&p->rows, KEY(st->out))) expr_visit(st->body, pass_rows_on, &r);
 }
 
