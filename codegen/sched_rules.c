@@ -331,7 +331,10 @@ static const char *rule_nest(Case *k) {
   Str order = str_new(k->c);
   Names par = {0};
   int64_t extent[MAX_RANK];
-  str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, lanes, nv, nv);
+  enum { SUMS = 4 };                                         /* side by side: one alone would wait for itself */
+  bool wide = k->reduce && m1 < 0 && !k->loop && n >= SUMS * lanes;
+  if (wide) str_add(&k->text, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; ", nv, SUMS * lanes, nv, nv, nv, lanes, nv, nv, nv);
+  else str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, lanes, nv, nv);
   str_add(&k->text, "vector %s.v %d; ", nv, lanes);
   for (int i = 0; i < rank; i++) {
     if (!is_loop(k, i) || i == m1) continue;
@@ -352,6 +355,7 @@ static const char *rule_nest(Case *k) {
     if (i != narrow.found) str_add(&order, " %s", rule_axis_name(k, rank + i));
   if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
   if (narrow.found >= 0) str_add(&k->text, "unroll %s; ", rule_axis_name(k, rank + narrow.found)), str_add(&order, " %s", rule_axis_name(k, rank + narrow.found));
+  if (wide) str_add(&order, " %s.u", nv);
   str_add(&k->text, "order%s%s %s.v; ", k->outer, order.s, nv);
   if (k->reduce) rule_share_loops(k, &par);
   else share_outer_loops(k, &par, extent);
