@@ -297,6 +297,17 @@ static void share_outer_loops(Case *k, Names *par, const int64_t *extent) {
   rule_share_loops(k, par);
 }
 
+/* Blocks that begin inside others (parts of a concatenation, say) go in vectors of half or a quarter of the length if those go well. */
+static int copy_lanes(Case *k, const Stage *st, int v, Walk *w) {
+  for (int lanes = k->lanes / 2; w->bad && !k->reduce && lanes >= MAX(k->lanes / 4, 2); lanes /= 2) {
+    Walk narrow = access_walk(k->c, st->body, st->axes[v], lanes);
+    if (narrow.bad || narrow.packable || access_store_stride(k->c, st, st->axes[v], lanes) != 1) continue;
+    *w = narrow;
+    return lanes;
+  }
+  return k->lanes;
+}
+
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
@@ -306,6 +317,7 @@ static const char *rule_nest(Case *k) {
   if (v < 0) return "no axis";
   Walk w = walk_loads(k, st->body, st->axes[v]);
   int64_t n = rule_axis_extent(k, v);
+  int lanes = copy_lanes(k, st, v, &w);
   if (w.bad > w.unit + w.packable && w.bad > 1) return "loads are scattered";
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
   Narrow narrow = {.k = k, .s = st->axes[v], .found = -1};
@@ -319,12 +331,15 @@ static const char *rule_nest(Case *k) {
   Str order = str_new(k->c);
   Names par = {0};
   int64_t extent[MAX_RANK];
-  str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, k->lanes, nv, nv);
-  str_add(&k->text, "vector %s.v %d; ", nv, k->lanes);
+  enum { SUMS = 4 };                                         /* side by side: one alone would wait for itself */
+  bool wide = k->reduce && m1 < 0 && !k->loop && n >= SUMS * lanes;
+  if (wide) str_add(&k->text, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; ", nv, SUMS * lanes, nv, nv, nv, lanes, nv, nv, nv);
+  else str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, lanes, nv, nv);
+  str_add(&k->text, "vector %s.v %d; ", nv, lanes);
   for (int i = 0; i < rank; i++) {
     if (!is_loop(k, i) || i == m1) continue;
     int64_t e = rule_axis_extent(k, i);
-    extent[par.n] = i == v && e > 0 ? (e + k->lanes - 1) / k->lanes : e;
+    extent[par.n] = i == v && e > 0 ? (e + lanes - 1) / lanes : e;
     vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : rule_axis_name(k, i));
   }
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
@@ -340,6 +355,7 @@ static const char *rule_nest(Case *k) {
     if (i != narrow.found) str_add(&order, " %s", rule_axis_name(k, rank + i));
   if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
   if (narrow.found >= 0) str_add(&k->text, "unroll %s; ", rule_axis_name(k, rank + narrow.found)), str_add(&order, " %s", rule_axis_name(k, rank + narrow.found));
+  if (wide) str_add(&order, " %s.u", nv);
   str_add(&k->text, "order%s%s %s.v; ", k->outer, order.s, nv);
   if (k->reduce) rule_share_loops(k, &par);
   else share_outer_loops(k, &par, extent);

@@ -38,6 +38,27 @@ static void sides(const Lin *l, Lin *left, Lin *right) {
   else left->k = l->k;
 }
 
+static int64_t term_multiple(Ctx *c, const Term *t) {
+  int64_t whole;
+  return mul_ok(t->coef, expr_range(c, t->core).multiple, &whole) ? whole : t->coef;
+}
+
+/* The sum is < 0 whatever a term is that only fills the gaps between multiples of what the others share: 16*o + v - 64 for v < 16. */
+static void drop_fillers(Ctx *c, Lin *l) {
+  for (int i = 0; i < l->n && l->n > 1; i++) {
+    Range r = expr_range(c, l->term[i].core);
+    int64_t g = 0, one, two;
+    for (int k = 0; k < l->n; k++)
+      if (k != i) g = int_gcd(g, term_multiple(c, &l->term[k]));
+    if (!g || r.min == INT64_MIN || r.max == INT64_MAX || !mul_ok(r.min, l->term[i].coef, &one) || !mul_ok(r.max, l->term[i].coef, &two)) continue;
+    int64_t rest = l->k - floor_div(l->k, g) * g, span = g - rest;       /* k = a multiple of g and the rest */
+    if (MIN(one, two) < -rest || MAX(one, two) >= span) continue;
+    l->k -= rest;
+    memmove(&l->term[i], &l->term[i + 1], sizeof *l->term * (size_t)(--l->n - i));
+    i = -1;
+  }
+}
+
 Expr *lin_compare(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   int known = decide(c, op, a, b);
   if (known >= 0) return truth(c, known);
@@ -50,11 +71,12 @@ Expr *lin_compare(Ctx *c, ExprOp op, Expr *a, Expr *b) {
   l = copy;
   if (op == EX_LE && l.k > INT64_MIN) l.k -= 1, op = EX_LT;
   int64_t g = 0, gm = 0;
-  for (int i = 0; i < l.n; i++) {
+  for (int i = 0; i < l.n; i++)
     if (l.term[i].coef == INT64_MIN || l.k == INT64_MIN) return NULL;
-    int64_t m = expr_range(c, l.term[i].core).multiple, whole;
+  if (op == EX_LT) drop_fillers(c, &l);
+  for (int i = 0; i < l.n; i++) {
     g = int_gcd(g, l.term[i].coef);
-    gm = int_gcd(gm, mul_ok(l.term[i].coef, m, &whole) ? whole : l.term[i].coef);
+    gm = int_gcd(gm, term_multiple(c, &l.term[i]));
   }
   if (l.n == 0) return truth(c, op == EX_LT ? l.k < 0 : (l.k == 0) == (op == EX_EQ));
   if (op != EX_LT && gm && l.k % gm) return truth(c, op == EX_NE);

@@ -161,12 +161,22 @@ static bool is_channel_slice(Ctx *c, const Stage *st) {
   return true;
 }
 
+/* A concatenation: which part an element comes from is a matter of an axis. */
+static bool picks_by_axis(const Stage *st) {
+  const Expr *e = st->body;
+  if (e->op != EX_SELECT || e->a[0]->op != EX_LT || ex_is_const(e->a[1]) || ex_is_const(e->a[2])) return false;
+  for (int i = 0; i < st->out->rank; i++)
+    if (e->a[0]->a[0] == st->axes[i]->self) return true;
+  return false;
+}
+
 static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
   Ctx *c = f->c;
   Cost own = cost_of(p->stage->body, NULL);
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
   if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
+  if (!movement && picks_by_axis(into)) return false;        /* made in its place if it stays by itself */
   if (is_contraction(reduce) && !is_channel_slice(c, p->stage))
     return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
   if (movement) return true;

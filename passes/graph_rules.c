@@ -358,6 +358,33 @@ static Tensor *term_into_conv(Rewrite *r) {
   return done(r, copy_node(r, conv, in, 3));
 }
 
+/* The dimension `axis` = c*by + k of a constant becomes k*(size/by) + c. */
+static Tensor *interleaved(Rewrite *r, Tensor *w, int axis, int64_t by) {
+  int64_t dims[MAX_RANK], split[MAX_RANK], perm[MAX_RANK];
+  tensor_dims(w, dims);
+  for (int i = 0; i <= w->rank; i++) {
+    split[i] = i < axis ? dims[i] : i == axis ? dims[axis] / by : i == axis + 1 ? by : dims[i - 1];
+    perm[i] = i == axis ? axis + 1 : i == axis + 1 ? axis : i;
+  }
+  Node *t = new_node(r, "Transpose", (Tensor *[]){ reshape(r, w, split, w->rank + 1) }, 1);
+  set_ints(r->c, t, "perm", perm, w->rank + 1);
+  return reshape(r, done(r, t), dims, w->rank);
+}
+
+/* The convolution makes its channels in the order in which whole blocks of them move to one place. */
+static Tensor *depth_order(Rewrite *r) {
+  enum { FEW = 8 };
+  Node *move = r->node[0], *conv = r->node[1];
+  int64_t size = op_attr_i(move, "blocksize"), dims[MAX_RANK], all = size * size;
+  Tensor *w = VAR(r, 'w'), *b = VAR(r, 'b');
+  if (strcmp(op_attr_s(move, "mode"), "CRD") || op_attr_i(conv, "group") != 1 || !tensor_dims(w, dims) || dims[0] % (all * FEW)) return NULL;
+  Tensor *in[] = { VAR(r, 'x'), interleaved(r, w, 0, all), b ? interleaved(r, b, 0, all) : NULL };
+  Tensor *made = done(r, copy_node(r, conv, in, b ? 3 : 2));
+  Node *n = new_node(r, "DepthToSpace", &made, 1);
+  set_int(n, "blocksize", size);
+  return done(r, n);
+}
+
 static Tensor *into_norm(Rewrite *r) {
   Node *norm = r->node[1];
   const char *op = r->root->op->name;
@@ -505,6 +532,7 @@ const GraphRule graph_rules[] = {
   { "add-into-convtranspose", "Add(ConvTranspose(x,w,b?)@1, c)", "const(w,b,c)", NULL, term_into_conv },
   { "mul-into-matmul", "Mul(MatMul(x,w)@1, c)", "const(w,c) float(c)", NULL, factor_into_matmul },
   { "div-into-matmul", "Div(MatMul(x,w)@1, c)", "const(w,c) float(c)", NULL, factor_into_matmul },
+  { "depth-order", "DepthToSpace(Conv(x,w,b?)@1)", "const(w,b)", NULL, depth_order },
   { "pad-into-conv", "Conv(Pad(x,p,f?,a?), w, b?)", "const(p,f,a)", NULL, pad_into_conv },
   { "pad-into-averagepool", "AveragePool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_average },
   { "pad-into-maxpool", "MaxPool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_max },

@@ -8,7 +8,7 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed; VEC(Tensor *) list; } Planner;
+typedef struct { Module *m; Ctx *c; int lanes; Body *body; Map ringed, turned, rows, readers; VEC(Tensor *) list; } Planner;
 
 static Layout *layout_of(Ctx *c, Tensor *t) {
   if (t->layout) return t->layout;
@@ -25,6 +25,12 @@ static void block_channels(Ctx *c, Tensor *t, int lanes) {
   l->part[l->n++] = (LayoutPart){1, 1, lanes, 0};
 }
 
+static void channels_last(Ctx *c, Tensor *t) {
+  Layout *l = layout_of(c, t);
+  for (int d = 1; d + 1 < t->rank; d++) l->part[d].dim = (int8_t)(d + 1);
+  l->part[t->rank - 1].dim = 1;
+}
+
 /* ---- which maps are blocked ---- */
 typedef struct { Ctx *c; const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
 
@@ -37,8 +43,8 @@ static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
 
 /* Do lanes of the load's channels move with lanes of the stage's? */
 static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
-  int64_t from;
-  return ex_is_int(ex_sub(c, load->a[1], st->axes[1]->self), &from) && from % load->u.tensor->layout->part[1].div == 0;
+  Expr *from = ex_sub(c, load->a[1], st->axes[1]->self);
+  return !expr_uses(from, st->axes[1]) && expr_range(c, from).multiple % load->u.tensor->layout->part[1].div == 0;
 }
 
 static void find_roles(const Expr *e, void *user) {
@@ -66,13 +72,82 @@ static bool is_map(const Tensor *t, int lanes) {
   return t->rank >= 3 && t->rank <= 5 && t->dtype == DT_F32 && ex_is_int(t->shape[1], &channels) && channels * 2 >= lanes;
 }
 
-static bool wants_blocks(Module *m, const Stage *st, int lanes) {
-  if (!is_map(st->out, lanes) || module_is_state(m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
-  Roles r = {.c = m->c, .st = st};
+/* ---- who reads a map, and how ---- */
+typedef struct { int all, lines; } Readers;                  /* lines: along whose last axis the channels lie */
+
+static Readers *readers_of(Planner *p, const Tensor *t) {
+  Readers *r = map_get(&p->readers, KEY(t));
+  if (!r) map_set(&p->readers, KEY(t), r = NEW(p->c, Readers));
+  return r;
+}
+
+typedef struct { Planner *p; const Stage *st; const Expr *reduce; } Reader;
+
+/* A stage that has the channels last. */
+static void find_turned(const Expr *e, void *user) {
+  Reader *r = user;
+  int last = r->st->out->rank - 1;
+  if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
+}
+
+static void count_reader(const Expr *e, void *user) {
+  Reader *r = user;
+  Expr *step, *rest;
+  if (e->op != EX_LOAD || e->n < 3) return;
+  Sym *last = r->st->out->rank ? r->st->axes[r->st->out->rank - 1] : NULL;
+  bool line = last && !is_contraction(r->reduce) && expr_is_linear(r->p->c, e->a[1], last, &step, &rest) && ex_equals_int(step, 1);
+  for (int d = 2; d < e->n; d++) line &= last && !expr_uses(e->a[d], last);
+  Readers *k = readers_of(r->p, e->u.tensor);
+  k->all++;
+  k->lines += line;
+}
+
+static bool is_weight(const Expr *e) { return e->op == EX_LOAD && e->u.tensor->data; }
+
+/* A product of rows by weights: it sums over the last dimension, and dimension 1 counts rows. */
+static void find_rows(const Expr *e, void *user) {
+  Reader *r = user;
+  if (e->op != EX_LOAD || e->n < 3 || e->u.tensor->data || !uses_axes(e, r->st, 0, r->st->out->rank)) return;
+  for (int i = 1; i < r->reduce->n; i++)
+    if (e->a[e->n - 1] == r->reduce->a[i] && !expr_uses(e->a[1], r->reduce->a[i]->u.sym)) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
+}
+
+/* What is read at the place that is written has its rows where the result has them. */
+static void pass_rows_on(const Expr *e, void *user) {
+  Reader *r = user;
+  if (e->op != EX_LOAD || e->n != r->st->out->rank || e->u.tensor->data) return;
+  bool same = e->a[1] == r->st->axes[1]->self;
+  for (int d = 0; d < e->n; d++) same &= e->a[d] == r->st->axes[d]->self || ex_is_int(e->a[d], NULL) || (e->a[d]->op == EX_SYM && e->a[d]->u.sym->kind == SYM_REDUCE);
+  if (same) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
+}
+
+static void stage_reader(Planner *p, const Stage *st) {
+  Reader r = {p, st, stage_reduce(st->body)};
+  expr_visit(st->body, count_reader, &r);
+  if (!r.reduce) expr_visit(st->body, find_turned, &r);
+  if (is_contraction(r.reduce) && (is_weight(r.reduce->a[0]->a[0]) || is_weight(r.reduce->a[0]->a[1]))) expr_visit(r.reduce->a[0], find_rows, &r);
+  if (st->out->rank >= 3 && map_get(&p->rows, KEY(st->out))) expr_visit(st->body, pass_rows_on, &r);
+}
+
+/* From the last reader back. */
+static void survey(Planner *p, Body *b) {
+  for (int i = b->items.n - 1; i >= 0; i--) {
+    Item *it = b->items.v[i];
+    for (int k = 0; k < 2; k++)
+      if (it->body[k]) survey(p, it->body[k]);
+    for (int k = it->kind == ITEM_GROUP ? it->group->stages.n - 1 : -1; k >= 0; k--) stage_reader(p, it->group->stages.v[k]);
+  }
+}
+
+static bool wants_blocks(Planner *p, const Stage *st) {
+  if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
+  Roles r = {.c = p->c, .st = st};
   Expr *red = stage_reduce(st->body);
+  if (map_get(&p->rows, KEY(st->out))) return false;
+  if (!red && map_get(&p->turned, KEY(st->out))) return true;
   expr_visit(st->body, find_roles, &r);
   if (is_contraction(red)) expr_visit(red->a[0], find_factors, &r);
-  return r.same_channel || r.channel_last || (r.weights && r.map && !r.row_major);
+  return !r.row_major && (r.same_channel || r.channel_last || (r.weights && r.map));
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */
@@ -92,16 +167,16 @@ static void split_output(Planner *p, Body *b, int item) {
 
 /* Rows of maps that are stored by channel blocks lie side by side: the group computes a block of them at a time. Blocks that are not full
  * are not worth it: every stage is then a kernel of its own. Returns how many items the group takes more. */
-static int rows_to_blocks(Planner *p, Body *b, int item, int lanes) {
+static int rows_to_blocks(Planner *p, Body *b, int item) {
   Ctx *c = p->c;
   Group *g = b->items.v[item]->group;
   Stage *root = group_root(g);
   int members = g->stages.n - 1;
   if (!members || g->block) return 0;
-  if (ex_equals_int(ex_mod(c, root->out->shape[1], ex_int(c, lanes)), 0)) {
+  if (ex_equals_int(ex_mod(c, root->out->shape[1], ex_int(c, p->lanes)), 0)) {
     g->block = NEW_ARRAY(c, int64_t, root->out->rank);
     g->block[0] = 1;
-    g->block[1] = lanes;
+    g->block[1] = p->lanes;
     return 0;
   }
   for (int i = 0; i < members; i++) body_insert(c, b, item + i, g->stages.v[i], g->source);
@@ -110,20 +185,22 @@ static int rows_to_blocks(Planner *p, Body *b, int item, int lanes) {
   return members;
 }
 
-static void choose_blocks(Planner *p, Body *b, int lanes) {
+static void choose_blocks(Planner *p, Body *b) {
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
-      if (it->body[k]) choose_blocks(p, it->body[k], lanes);
+      if (it->body[k]) choose_blocks(p, it->body[k]);
     if (it->kind != ITEM_GROUP) continue;
     Stage *st = group_root(it->group);
-    if (st->out->layout || !wants_blocks(p->m, st, lanes)) continue;
-    i += rows_to_blocks(p, b, i, lanes);
+    if (st->out->layout || !wants_blocks(p, st)) continue;
+    i += rows_to_blocks(p, b, i);
     if (st->out->scope == SCOPE_OUTPUT) {
       if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
     }
-    block_channels(p->c, st->out, lanes);
+    const Readers *r = readers_of(p, st->out);
+    if (r->all && r->all == r->lines && !st->at && is_contraction(stage_reduce(st->body))) channels_last(p->c, st->out);
+    else block_channels(p->c, st->out, p->lanes);
   }
 }
 
@@ -194,10 +271,29 @@ static void add_ringed_copies(Planner *p) {
   }
 }
 
+/* ---- padded loads that a ring answers ---- */
+typedef struct { Ctx *c; const Group *g; } Ringed;
+static Expr *drop_bounds(Ctx *c, Expr *e, void *user) {
+  const Ringed *r = user;
+  if (!is_padded_load(c, e) || !e->a[1]->u.tensor->layout || !layout_covers(c, e->a[1]->u.tensor, e->a[1]->a)) return e;
+  for (int i = 0; i + 1 < r->g->stages.n; i++)
+    if (r->g->stages.v[i]->out == e->a[1]->u.tensor) return e;               /* held in part, without its ring */
+  return e->a[1];
+}
+
+/* While indices still are those of axes: what loops make of them is harder to prove. */
+static void group_padded(Group *g, void *user) {
+  Planner *p = user;
+  for (int i = 0; i < g->stages.n; i++) g->stages.v[i]->body = expr_map(p->c, g->stages.v[i]->body, drop_bounds, &(Ringed){p->c, g});
+}
+
 void pass_layout(Module *m) {
-  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body, .ringed = map_new(m->c)};
-  choose_blocks(&p, m->body, p.lanes);
+  Planner p = {.m = m, .c = m->c, .lanes = target_lanes(m->target, 32), .body = m->body};
+  p.ringed = map_new(m->c), p.turned = map_new(m->c), p.rows = map_new(m->c), p.readers = map_new(m->c);
+  survey(&p, m->body);
+  choose_blocks(&p, m->body);
   body_each_group(m->body, group_rings, &p);
   body_each_group(m->body, use_ringed, &p);
   add_ringed_copies(&p);
+  body_each_group(m->body, group_padded, &p);
 }

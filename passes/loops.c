@@ -265,6 +265,48 @@ static Stmt *leaf(Run *r, Phase phase) {
   return st_store(c, r->acc, acc_index(r), lower_expr(r->g, value), (int)red->u.i);
 }
 
+/* ---- what is made of the sums ---- */
+static Stmt *hold_lane(Ctx *c, Expr *lane, void *user) {
+  Fill *f = user;
+  Expr *at = ex_add(c, ex_mul(c, f->block, ex_int(c, f->lanes)), lane);
+  return st_store(c, f->to, at, ex_fetch(c, f->from, at), -1);
+}
+static Stmt *hold_block(Ctx *c, Expr *block, void *user) {
+  Fill *f = user;
+  f->block = block;
+  return fresh_loop(c, LOOP_VECTOR, "lane", f->lanes, hold_lane, f);
+}
+
+static void count_steep(const Expr *e, void *user) { *(int *)user += dtype_is_float((DType)e->dtype) && (e->op >= EX_EXP || e->op == EX_POW); }
+
+/* Functions of many operations would need the registers that hold the sums, which then leave them while they still are summed up: the sums
+ * wait in memory, and the functions' loops are not unrolled. */
+static Stmt *gen_final(Run *r, int pos, int64_t n) {
+  enum { MANY = 8, FEW = 4 };
+  Ctx *c = r->g->c;
+  StageLoops *l = r->l;
+  Expr *pair[] = {l->reduce, ex_const(c, (DType)l->reduce->dtype, 0)};
+  int64_t lanes = vector_lanes(l);
+  int steep = 0;
+  expr_visit(expr_map(c, l->stage->body, replace_reduce, pair), count_steep, &steep);
+  if (!steep || r->partials > 1 || r->acc->scope != SCOPE_REG || lanes == 1 || n < MANY * lanes) return gen_from(r, pos, FINAL);
+  Tensor *held = reg_tensor(c, "held", r->acc->dtype, n), *acc = r->acc;
+  held->scope = SCOPE_SCRATCH;
+  Fill copy = {alloc_in(r->g, held), acc, NULL, NULL, NULL, -1, lanes};
+  bool rolled[64] = {0};
+  for (int i = pos; i < l->order.n; i++) {
+    Iter *it = l->order.v[i];
+    rolled[i] = !it->reduce && it->kind == LOOP_UNROLL && iter_max(r->g, it) > FEW;
+    if (rolled[i]) it->kind = LOOP_SERIAL;
+  }
+  r->acc = held;
+  Stmt *parts[] = {fresh_loop(c, LOOP_UNROLL, "hold", n / lanes, hold_block, &copy), gen_from(r, pos, FINAL)};
+  r->acc = acc;
+  for (int i = pos; i < l->order.n; i++)
+    if (rolled[i]) l->order.v[i]->kind = LOOP_UNROLL;
+  return st_alloc(c, held, st_seq(c, parts, 2));
+}
+
 /* ---- reductions ---- */
 static Stmt *gen_reduction(Run *r, int pos) {
   Ctx *c = r->g->c;
@@ -285,7 +327,7 @@ static Stmt *gen_reduction(Run *r, int pos) {
   r->acc = alloc_in(r->g, reg_tensor(c, "acc", t, n));
   Fill clear = {r->acc, NULL, ex_int(c, 0), NULL, combiner_identity(c, (Combiner)l->reduce->u.i, t), -1, vector_lanes(l)};
   Stmt *parts[] = {fresh_loop(c, r->acc->scope == SCOPE_REG ? LOOP_UNROLL : LOOP_SERIAL, "clear", n / clear.lanes, fill_block, &clear),
-                   gen_from(r, pos, UPDATE), gen_from(r, pos, FINAL)};
+                   gen_from(r, pos, UPDATE), gen_final(r, pos, n)};
   for (int i = 0; i < l->order.n; i++) l->order.v[i]->stride = 0;
   return st_alloc(c, r->acc, st_seq(c, parts, 3));
 }

@@ -59,10 +59,10 @@ static int concat_axis(Viewer *w, const Stage *st, PartList *parts) {
 }
 
 /* ---- what may become a part ---- */
-/* Maps may be stored by channel blocks: parts along the channels then begin and end with a block. */
+/* Maps may be stored by channel blocks, but for the model's outputs: parts along the channels then begin and end with a block. */
 static bool is_aligned(Viewer *w, const Tensor *t, int axis, const Part *p) {
   int64_t lanes = target_lanes(w->m->target, 32);
-  return t->rank < 3 || axis != 1 || t->dtype != DT_F32 || (p->n % lanes == 0 && p->offset % lanes == 0);
+  return t->rank < 3 || axis != 1 || t->dtype != DT_F32 || t->scope == SCOPE_OUTPUT || (p->n % lanes == 0 && p->offset % lanes == 0);
 }
 
 static bool can_view(Viewer *w, const Part *p, const Tensor *whole, int axis) {

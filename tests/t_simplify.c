@@ -183,6 +183,9 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
     "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[2] = const {2,3}\n %a = MatMul(%x, %w)\n %y = Mul(%a, %c)\n return %y", "MatMul" },
   { "div-into-matmul", X22,
     "%w: f32[3,2] = const {1,2,3,4,5,6}\n %c: f32[] = const {2}\n %a = MatMul(%x, %w)\n %y = Div(%a, %c)\n return %y", "MatMul" },
+  { "depth-order", "%x: f32[1,2,2,3]",
+    "%i: i64[4] = const {32,2,1,1}\n %f: f32[] = const {0}\n %g: f32[] = const {64}\n %h: f32[] = const {1}\n %k = Range(%f, %g, %h)\n %w = Reshape(%k, %i)\n"
+    " %l: f32[] = const {32}\n %b = Range(%f, %l, %h)\n %a = Conv(%x, %w, %b)\n %y = DepthToSpace<blocksize=2, mode=\"CRD\">(%a)\n return %y", "Conv DepthToSpace" },
   { "pad-into-conv", X4, PADS "%q = Pad(%x, %p)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv<pads=[1,0,0,0]>(%q, %w)\n return %y", "Conv" },
   { "pad-into-conv", X4,
     PADS "%f: f32[] = const {1}\n %q = Pad(%x, %p, %f)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv(%q, %w)\n return %y", "Pad Conv" },
