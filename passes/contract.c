@@ -39,7 +39,7 @@ static void find_axes(Contract *k, Subst *s) {
     Expr *extent = st->at ? whole->extent : stage_extent(c, st->out, i);
     if (whole->kind == SYM_DIM) continue;
     int64_t n, by = taken_apart(k->reduce->a[0], whole, extent);
-    if (by == 1 || extent != stage_shape(st, i) || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
+    if (by == 1 || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
     Expr *outer = ex_int(c, n / by), *inner = ex_int(c, by);
     Sym *q = sym_axis(c, SYM_AXIS, whole->name, outer), *r = sym_axis(c, SYM_AXIS, whole->name, inner);
     add_axis(k, i, AXIS_HIGH, by, q, outer);
