@@ -94,7 +94,7 @@ static Stmt *clear_elements(Builder *b, Side *s) {
 static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
   Ctx *c = b->c;
   const Layout *l = t->layout;
-  Side s = {.t = t, .last = l->n > t->rank ? l->part[l->n - 1].dim : t->rank - 1};
+  Side s = {.t = t, .last = l->part[l->n - 1].dim};
   for (int d = 0; d < t->rank; d++) {
     int64_t lo = d == dim ? (high ? 0 : l->ring_lo[d]) : d > dim ? l->ring_lo[d] : 0;
     Expr *n = d == dim ? ex_int(c, high ? l->ring_hi[d] : l->ring_lo[d]) : stage_extent(c, t, d);
