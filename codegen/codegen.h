@@ -26,7 +26,11 @@ void masks_note(Ctx *c, Map *loose, const Stmt *body);
 /* ---- LLVM (llvm_module.c, emit_llvm.c) ---- */
 typedef struct { const char *name; const char *bytes; size_t size; } Object;   /* a relocatable object in memory (arena) */
 typedef VEC(Object) ObjectList;
-void emit_kernels(Module *m, ObjectList *out);               /* in parallel on m->opt->jobs threads; deterministic order */
+/* In parallel on m->opt->jobs threads; deterministic order. A tile whose sums leave the registers gives way to a smaller one, if the model finds
+ * that cheaper. */
+void emit_kernels(Module *m, ObjectList *out);
+/* Of the instructions of an innermost loop of products, the share that reads or writes vectors on the stack; the worst loop's (stack.c). */
+double stack_share(Ctx *c, const Target *t, const char *object, size_t size);
 void emit_ir_text(Module *m, const char *name, const char *llvm_ir, ObjectList *out);   /* textual LLVM IR of the entry's tables */
 const char *emit_text(Module *m, const char *what);          /* "ll" or "asm" of all kernels and the program */
 /* A kernel in this process, compiled for h->target, which is this machine. native_run: iterations lo..hi of its parallel loop; any thread. */

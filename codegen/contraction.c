@@ -4,6 +4,8 @@
  * share the panel. Rows whose addresses continue each other are one axis. An extent that is not known runs in tiles of falling size, each
  * code of its own; the rest of a vector is masked. The tile is chosen by a model of a core (tile.c).
  */
+#include <math.h>
+
 #include "../passes/contract.h"
 #include "rules.h"
 #include "tile.h"
@@ -189,6 +191,35 @@ static TileProblem tile_problem(Plan *p) {
   return t;
 }
 
+/* The model's candidates: cycles a row, vector and step (half a cycle is the peak), and what holds the tile up. */
+static void explain_tiles(const Plan *p, const Tile *all, int n, int taken) {
+  enum { SHOWN = 5 };
+  Str *out = &p->k->m->notes;
+  str_add(out, "    %s tiles (rows x vectors: cycles, bound):", p->k->st->out->name);
+  for (int i = 0; i < n; i++) {
+    if (i >= SHOWN && i != taken) continue;
+    const Tile *t = &all[i];
+    const char *rows = t->r2 > 1 ? ctx_printf(p->k->c, "%d*%d", t->r1, t->r2) : ctx_printf(p->k->c, "%d", t->r1);
+    str_add(out, "%s %sx%d: %.3f, %s%s", i ? ";" : "", rows, t->v, t->cost, t->bound, i == taken ? " (taken)" : "");
+  }
+  str_add(out, "\n");
+}
+
+/* The group's choice among the tiles as wide as the best one, which its constants are packed for, each smaller than the one before. */
+static bool pick_tile(Plan *p, const TileProblem *problem) {
+  enum { CANDIDATES = 24 };
+  Group *g = p->k->g;
+  Tile all[CANDIDATES];
+  int n = tile_choose(problem, all, CANDIDATES), at = 0, further = g->tile;
+  if (!n) return false;
+  for (int i = 1; i < n && further; i++)
+    if (all[i].v == all[0].v && all[i].r1 * all[i].r2 < all[at].r1 * all[at].r2) at = i, further--;
+  p->tile = all[at];
+  g->price = further ? INFINITY : MAX(g->price, all[at].cost / all[0].cost);
+  if (p->k->m->opt->explain) explain_tiles(p, all, n, at);
+  return true;
+}
+
 /* ---- the reduction ---- */
 /* A window's axis: some load's index moves with it and with an output axis. Unrolled, neighbouring points would share loads, and
  * the registers that hold them are missing for sums. */
@@ -319,7 +350,7 @@ const char *rule_contraction(Case *k) {
   if (p.v < 0) return "the vector axis is outside";
   choose_rows(&p);
   TileProblem problem = tile_problem(&p);
-  if (!tile_choose(&problem, &p.tile, 1)) return "the panel operand is not contiguous in blocks of vectors";
+  if (!pick_tile(&p, &problem)) return "the panel operand is not contiguous in blocks of vectors";
   if (p.row[1] >= 0 && p.tile.r2 == 1) p.row[1] = -1;
   p.blocked = blocked_axis(&p);
   bool packed = problem.panel_cost[p.tile.v] == 1;

@@ -1,8 +1,10 @@
 /* llvm_module.c - from LLVM modules to objects: target machines, the pass pipeline, one module a kernel on several threads. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "../passes/passes.h"
+#include "../passes/stages.h"
+#include "../passes/threads.h"
 #include "llvm.h"
 
 /* What runs before code generation: vectors, unrolling and tiles are already chosen, so only cleaning is left (and no vectoriser). */
@@ -18,6 +20,7 @@ static void start_llvm(void) {
   LLVMInitializeX86TargetMC();
   LLVMInitializeX86AsmPrinter();
   LLVMInitializeX86AsmParser();
+  LLVMInitializeX86Disassembler();
   LLVMParseCommandLineOptions(COUNT(args), args, "");
 }
 
@@ -110,8 +113,9 @@ static const char *optimise(Emit *e, LLVMTargetMachineRef machine) {
 
 /* ---- jobs: one module each ---- */
 typedef enum { AS_OBJECT, AS_ASSEMBLY, AS_IR } OutputKind;
-typedef struct { char *bytes; size_t size; char *error; Ctx *failed; } Output;   /* failed: its diagnostics say why */
-typedef struct { Module *m; Facts facts; OutputKind kind; Output *outputs; int next, count; } Jobs;
+/* failed: its diagnostics say why. stack: of objects, stack_share. */
+typedef struct { char *bytes; size_t size; char *error; Ctx *failed; double stack; } Output;
+typedef struct { Module *m; Facts facts; OutputKind kind; Output *outputs; int64_t next; int count; } Jobs;
 
 static void add_functions(Emit *e, int job) {
   if (job < e->m->kernels.n) { emit_kernel(e, e->m->kernels.v[job]); return; }
@@ -143,8 +147,9 @@ static void write_output(Emit *e, LLVMTargetMachineRef machine, OutputKind kind,
 static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   Ctx *c = ctx_new();
   Diags *d = ctx_diags(c);
+  Output *out = &jobs->outputs[job];
   if (setjmp(d->unwind)) {
-    jobs->outputs[job].failed = c;
+    out->failed = c;
     return;
   }
   d->armed = true;
@@ -152,30 +157,19 @@ static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   Emit *e = emit_open(c, jobs->m, &jobs->facts, machine);
   add_functions(e, job);
   const char *error = optimise(e, machine);
-  if (error) jobs->outputs[job].error = strdup(error);
-  else write_output(e, machine, jobs->kind, &jobs->outputs[job]);
+  if (error) out->error = strdup(error);
+  else write_output(e, machine, jobs->kind, out);
+  if (out->bytes && jobs->kind == AS_OBJECT && job < jobs->m->kernels.n) out->stack = stack_share(c, jobs->m->target, out->bytes, out->size);
   ctx_free(c);
 }
 
-static void *worker(void *user) {
+static void work(void *user) {
   Jobs *jobs = user;
   Ctx *c = ctx_new();
   LLVMTargetMachineRef machine = machine_new(c, jobs->m->target);
-  for (int job; (job = __atomic_fetch_add(&jobs->next, 1, __ATOMIC_RELAXED)) < jobs->count;) run_job(jobs, job, machine);
+  for (int64_t job; (job = threads_take(&jobs->next)) < jobs->count;) run_job(jobs, (int)job, machine);
   LLVMDisposeTargetMachine(machine);
   ctx_free(c);
-  return NULL;
-}
-
-static void run_jobs(Module *m, Jobs *jobs) {
-  pthread_t threads[64];
-  int n = m->opt->jobs > 0 ? m->opt->jobs : (int)sysconf(_SC_NPROCESSORS_ONLN);
-  n = MIN(MIN(n, jobs->count), COUNT(threads));
-  start_once();
-  for (int i = 1; i < n; i++)
-    if (pthread_create(&threads[i], NULL, worker, jobs)) n = i;
-  worker(jobs);
-  for (int i = 1; i < n; i++) pthread_join(threads[i], NULL);
 }
 
 /* ---- before the threads: expressions may still be made ---- */
@@ -195,50 +189,132 @@ static void note_signs(Signs *s, const Stmt *st) {
     if (st->body[i]) note_signs(s, st->body[i]);
 }
 
-static Jobs prepare(Module *m, OutputKind kind) {
-  Jobs jobs = {.m = m, .facts = {map_new(m->c), map_new(m->c)}, .kind = kind, .count = m->kernels.n + 1};
-  Signs signs = {m->c, &jobs.facts.nonneg};
-  for (int i = 0; i < m->kernels.n; i++) {
-    m->kernels.v[i]->body = math_expand(m->c, m->kernels.v[i]->body);
-    note_signs(&signs, m->kernels.v[i]->body);
-    masks_note(m->c, &jobs.facts.loose, m->kernels.v[i]->body);
-  }
-  jobs.outputs = NEW_ARRAY(m->c, Output, jobs.count);
+static void prepare_kernel(Jobs *jobs, Kernel *k) {
+  Ctx *c = jobs->m->c;
+  Signs signs = {c, &jobs->facts.nonneg};
+  k->body = math_expand(c, k->body);
+  note_signs(&signs, k->body);
+  masks_note(c, &jobs->facts.loose, k->body);
+}
+
+static void free_output(Output *out) {
+  free(out->bytes);
+  free(out->error);
+  if (out->failed) ctx_free(out->failed);
+  *out = (Output){0};
+}
+
+static void free_outputs(void *user) {
+  Jobs *jobs = user;
+  for (int i = 0; i < jobs->count; i++) free_output(&jobs->outputs[i]);
+}
+
+/* Until m->c goes. */
+static Jobs *prepare(Module *m, OutputKind kind) {
+  Jobs *jobs = NEW(m->c, Jobs);
+  *jobs = (Jobs){.m = m, .facts = {map_new(m->c), map_new(m->c)}, .kind = kind, .count = m->kernels.n + 1};
+  for (int i = 0; i < m->kernels.n; i++) prepare_kernel(jobs, m->kernels.v[i]);
+  jobs->outputs = NEW_ARRAY(m->c, Output, jobs->count);
+  ctx_defer(m->c, free_outputs, jobs);
   return jobs;
 }
 
 static const char *job_name(Module *m, int job) { return job < m->kernels.n ? m->kernels.v[job]->name : "main"; }
 
-static void free_bytes(void *p) { free(p); }
-static void free_ctx(void *c) { ctx_free(c); }
-
-static void check_outputs(Module *m, const Jobs *jobs) {
-  for (int i = 0; i < jobs->count; i++)
-    if (jobs->outputs[i].failed) ctx_defer(m->c, free_ctx, jobs->outputs[i].failed);
+static void check_outputs(const Jobs *jobs) {
+  Module *m = jobs->m;
   for (int i = 0; i < jobs->count; i++) {
     if (jobs->outputs[i].failed) diag_pass_on(m->c, jobs->outputs[i].failed);
     if (jobs->outputs[i].error) diag_bug(m->c, "LLVM refuses %s: %s", job_name(m, i), jobs->outputs[i].error);
   }
 }
 
-static void finish(Module *m, Jobs *jobs) {
-  run_jobs(m, jobs);
-  for (int i = 0; i < jobs->count; i++)
-    if (jobs->outputs[i].bytes) ctx_defer(m->c, free_bytes, jobs->outputs[i].bytes);
-  check_outputs(m, jobs);
+/* ---- tiles whose sums do not stay in registers ---- */
+static bool same_param(const Tensor *a, const Tensor *b) {
+  if (a == b) return true;
+  return a->data && a->data == b->data && a->layout && b->layout && !memcmp(a->layout, b->layout, sizeof *a->layout);
+}
+
+/* May next be called where k is, with the memory that was planned for k? */
+static bool stands_for(const Module *m, const Kernel *next, const Kernel *k) {
+  if (next->nparams != k->nparams || next->dims.n != k->dims.n || next->scratch_bytes > m->scratch_bytes) return false;
+  for (int i = 0; i < k->dims.n; i++)
+    if (next->dims.v[i] != k->dims.v[i]) return false;
+  for (int i = 0; i < k->nparams; i++)
+    if (!same_param(next->params[i], k->params[i]) || next->writes[i] != k->writes[i]) return false;
+  for (int o = 0; k->shares && o < k->nparams; o++)
+    for (int i = 0; i < k->nparams; i++)
+      if (k->shares[o] && k->shares[i] && k->writes[o] && !k->writes[i] && !memplan_reads_in_place(next->body, next->params[o], next->params[i])) return false;
+  return true;
+}
+
+/* The kernel with the next smaller tile; NULL if there is none, or if the model finds it slower than it finds the stack. */
+static Kernel *next_tile(Module *m, const Kernel *k, double stack) {
+  if (!k->group) return NULL;
+  k->group->tile++;
+  Kernel *next = m->schedule(m, k->group, k->name);
+  if (!(k->group->price > 0) || k->group->price > 1 + stack || !stands_for(m, next, k)) return NULL;
+  next->shares = k->shares;
+  return next;
+}
+
+/* Tries smaller tiles for a kernel whose code uses the stack. */
+static bool settle(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
+  Module *m = jobs->m;
+  Kernel *k = m->kernels.v[job], best = *k, *next;
+  Output *out = &jobs->outputs[job];
+  double before = out->stack;
+  while (out->stack > 0 && (next = next_tile(m, k, out->stack))) {
+    Output kept = *out;
+    prepare_kernel(jobs, next);
+    *k = *next;
+    *out = (Output){0};
+    run_job(jobs, job, machine);
+    bool better = !out->failed && !out->error && out->stack < kept.stack;
+    if (better) best = *k, free(kept.bytes);
+    else free_output(out), *out = kept;
+  }
+  *k = best;
+  if (before > 0 && m->opt->explain)
+    str_add(&m->notes, "  %s: %.1f %% of an inner loop reach for vectors on the stack%s\n", k->name, 100 * before,
+            out->stack < before ? ctx_printf(m->c, "; with a smaller tile %.1f %%", 100 * out->stack) : "");
+  return out->stack < before;
+}
+
+static void run_jobs(Jobs *jobs) {
+  start_once();
+  jobs->next = 0;
+  threads_run(threads_wanted(jobs->m, jobs->count), work, jobs);
+  check_outputs(jobs);
+}
+
+/* Tiles are settled on objects, whatever is asked for. */
+static void finish(Jobs *jobs) {
+  OutputKind kind = jobs->kind;
+  int main = jobs->count - 1;
+  bool other = false;
+  jobs->kind = AS_OBJECT;
+  run_jobs(jobs);
+  LLVMTargetMachineRef machine = machine_new(jobs->m->c, jobs->m->target);
+  for (int i = 0; i < main; i++) other |= settle(jobs, i, machine);
+  jobs->kind = kind;
+  if (kind != AS_OBJECT) free_outputs(jobs), run_jobs(jobs);
+  else if (other) free_output(&jobs->outputs[main]), run_job(jobs, main, machine);
+  LLVMDisposeTargetMachine(machine);
+  check_outputs(jobs);
 }
 
 void emit_kernels(Module *m, ObjectList *out) {
-  Jobs jobs = prepare(m, AS_OBJECT);
-  finish(m, &jobs);
-  for (int i = 0; i < jobs.count; i++) vec_push(m->c, out, ((Object){job_name(m, i), jobs.outputs[i].bytes, jobs.outputs[i].size}));
+  Jobs *jobs = prepare(m, AS_OBJECT);
+  finish(jobs);
+  for (int i = 0; i < jobs->count; i++) vec_push(m->c, out, ((Object){job_name(m, i), jobs->outputs[i].bytes, jobs->outputs[i].size}));
 }
 
 const char *emit_text(Module *m, const char *what) {
-  Jobs jobs = prepare(m, strcmp(what, "ll") ? AS_ASSEMBLY : AS_IR);
+  Jobs *jobs = prepare(m, strcmp(what, "ll") ? AS_ASSEMBLY : AS_IR);
   Str s = str_new(m->c);
-  finish(m, &jobs);
-  for (int i = 0; i < jobs.count; i++) str_add(&s, "%s\n", jobs.outputs[i].bytes);
+  finish(jobs);
+  for (int i = 0; i < jobs->count; i++) str_add(&s, "%s\n", jobs->outputs[i].bytes);
   return s.s;
 }
 
@@ -284,17 +360,17 @@ Native *native_load(Module *h, Kernel *k) {
   vec_push(h->c, &one, k);
   h->kernels.v = one.v;
   h->kernels.n = 1;
-  Jobs jobs = prepare(h, AS_OBJECT);
+  Jobs *jobs = prepare(h, AS_OBJECT);
   LLVMTargetMachineRef machine = machine_new(h->c, h->target);
   LLVMOrcExecutorAddress address;
-  jobs.count = 1;
-  run_job(&jobs, 0, machine);
+  jobs->count = 1;
+  run_job(jobs, 0, machine);
   LLVMDisposeTargetMachine(machine);
-  check_outputs(h, &jobs);
-  *n = (Native){.c = h->c, .jit = jit_of(h->c, &jobs.outputs[0])};
+  check_outputs(jobs);
+  *n = (Native){.c = h->c, .jit = jit_of(h->c, &jobs->outputs[0])};
   must(h->c, LLVMOrcLLJITLookup(n->jit, &address, k->name));
   n->run = (NativeRun *)address;
-  free(jobs.outputs[0].bytes);
+  free_output(&jobs->outputs[0]);
   return n;
 }
 

@@ -501,8 +501,19 @@ static const NamedRule rules[] = {
   {"square", rule_square}, {"nest", rule_nest}, {"naive", rule_naive},
 };
 
+/* The bodies of the stages as they came, also when the group was scheduled before. */
+static void own_bodies(Ctx *c, Group *g) {
+  bool first = !g->bodies;
+  if (first) g->bodies = NEW_ARRAY(c, Expr *, g->stages.n);
+  for (int i = 0; i < g->stages.n; i++)
+    if (first) g->bodies[i] = g->stages.v[i]->body;
+    else g->stages.v[i]->body = g->bodies[i];
+}
+
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {
   Ctx *c = m->c;
+  own_bodies(c, g);
+  g->price = 0;
   for (int i = 0; i < COUNT(rules); i++) {
     Stage *root = group_root(g);
     Expr *body = root->body;
@@ -515,6 +526,7 @@ Kernel *sched_rules_choose(Module *m, Group *g, const char *name) {
     if (refused) diag_bug(c, "rule %s for %s: %s", rules[i].name, name, refused);
     Kernel *kernel = sched_kernel(s, name);
     kernel->why = rules[i].name;
+    kernel->group = g;
     return kernel;
   }
   return diag_bug(c, "no schedule for %s", name), NULL;

@@ -46,6 +46,7 @@ struct Kernel {
   int64_t scratch_bytes;           /* per thread, after lowering */
   const char *why;                 /* rule that scheduled it, for --explain */
   const char *source;              /* the ONNX nodes it came from, for profiles */
+  struct Group *group;             /* of stages that it was made of; NULL: read from text */
 };
 
 Stmt *st_for(Ctx *c, LoopKind kind, Sym *s, Expr *extent, Stmt *body);

@@ -61,12 +61,11 @@ static void check_read(const Expr *e, void *user) {
   if (e->op == EX_FETCH && e->u.tensor == r->operand && e->a[0] != r->index) r->ok = false;
 }
 
-/* Does s read the operand only at the element of the result that it is writing? */
-static bool reads_in_place(const Stmt *s, const Tensor *result, const Tensor *operand) {
+bool memplan_reads_in_place(const Stmt *s, const Tensor *result, const Tensor *operand) {
   Reads r = {operand, s->op == ST_STORE && s->tensor == result && s->combiner < 0 ? s->index : NULL, true};
   if (s->value) expr_visit(s->value, check_read, &r);
   for (int i = 0; i < s->n && r.ok; i++)
-    if (s->body[i]) r.ok = reads_in_place(s->body[i], result, operand);
+    if (s->body[i]) r.ok = memplan_reads_in_place(s->body[i], result, operand);
   return r.ok;
 }
 
@@ -90,7 +89,7 @@ static void join_call(Plan *p, const Stmt *s) {
       Life *in = k->writes[i] ? NULL : life_of(p, s->args[i]);
       if (!in || in->last != p->now || in->bytes != out->bytes || in->t->dtype != out->t->dtype) continue;
       while (in->place_of) in = life_of(p, in->place_of);
-      if (in->last > p->now || !reads_in_place(k->body, k->params[o], k->params[i])) continue;
+      if (in->last > p->now || !memplan_reads_in_place(k->body, k->params[o], k->params[i])) continue;
       out->place_of = in->t;
       in->last = out->last;
       share_params(p->c, k, o, i);

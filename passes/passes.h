@@ -19,5 +19,7 @@ void pass_weights(Module *m);      /* weights.c: where constants lie, stored as 
 bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest);   /* all, into a file from byte `at` on; false: errno */
 void weights_store(Module *m, const Tensor *t, unsigned char *to);         /* one constant, in its layout */
 void pass_memplan(Module *m);      /* memplan.c: where every tensor lives */
+/* Does s read the operand only at the element of the result that it is writing? */
+bool memplan_reads_in_place(const Stmt *s, const Tensor *result, const Tensor *operand);
 
 #endif

@@ -12,7 +12,14 @@
  * it are needed by later ones of the group only and live in registers or the thread's scratch.
  * block, for every axis of the root: outer loops run over the axis in steps of so many elements, and the other stages are computed inside
  * them, as much as one step needs; 0: the axis lies inside. NULL: the schedule rule decides. */
-typedef struct Group { VEC(Stage *) stages; const char *source; int64_t *block; } Group;
+typedef struct Group {
+  VEC(Stage *) stages;
+  const char *source;
+  int64_t *block;
+  Expr **bodies;                   /* the stages' own, before a schedule rule packed their constants; NULL: none did */
+  int tile;                        /* which register tile its contractions have: 0, what the model thinks best, or smaller ones, by their place */
+  double price;                    /* by the model, the time of that tile to the best one's; INFINITY: there are fewer; 0: they have none */
+} Group;
 
 typedef struct Body Body;
 typedef enum { ITEM_GROUP, ITEM_IF, ITEM_LOOP, ITEM_CHECK } ItemKind;

@@ -15,6 +15,7 @@
 static Options options;
 static const char *cpu;
 static bool small_caches;          /* of the target: bands of tiles pay for small maps already */
+static int which_tile;             /* of contractions: 0 the best, others smaller */
 
 typedef struct {
   Ctx *c;
@@ -220,6 +221,8 @@ static void compare(Case *k, const char *how, const float *got, const float *wan
   CU_ASSERT(worst < 1e-4);
 }
 
+static void take_tile(Group *g, void *user) { (void)user, g->tile = which_tile; }
+
 /* At least n kernels come from the rule. */
 static void finish(Case *k, const char *rule, int n) {
   Stage *last = k->stages.v[k->stages.n - 1];
@@ -240,6 +243,7 @@ static void finish(Case *k, const char *rule, int n) {
   pass_strassen(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
+  body_each_group(k->m->body, take_tile, NULL);
   pass_lower(k->m);
   pass_weights(k->m);
   pass_memplan(k->m);
@@ -691,6 +695,41 @@ static void test_attention(void) {
 }
 
 /* ---- tiles ---- */
+/* In a loop, n sums of products of vectors: what registers do not hold goes to the stack. */
+static double share_of_sums(int n) {
+  Ctx *c = ctx_new();
+  Module m = {.c = c, .opt = &options, .target = target_find(c, "x86-64-v4")};
+  ObjectList out = {0};
+  Str s = str_new(c), loop = str_new(c), end = str_new(c);
+  str_add(&s, "define void @f(ptr %%p, i64 %%n) \"target-cpu\"=\"x86-64-v4\" \"prefer-vector-width\"=\"512\" {\nentry:\n  br label %%loop\nloop:\n"
+              "  %%i = phi i64 [ 0, %%entry ], [ %%j, %%loop ]\n");
+  for (int i = 0; i < n; i++) {
+    str_add(&s, "  %%s%d = phi <16 x float> [ zeroinitializer, %%entry ], [ %%t%d, %%loop ]\n", i, i);
+    str_add(&loop, "  %%a%d = getelementptr [64 x <16 x float>], ptr %%p, i64 %%i, i64 %d\n  %%v%d = load <16 x float>, ptr %%a%d\n"
+                   "  %%t%d = call <16 x float> @llvm.fma.v16f32(<16 x float> %%v%d, <16 x float> %%v0, <16 x float> %%s%d)\n", i, i, i, i, i, i, i);
+    str_add(&end, "  store <16 x float> %%t%d, ptr %%a%d\n", i, i);
+  }
+  str_add(&s, "%s  %%j = add i64 %%i, 1\n  %%more = icmp ult i64 %%j, %%n\n  br i1 %%more, label %%loop, label %%end\nend:\n%s  ret void\n}\n"
+              "declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)\n", loop.s, end.s);
+  emit_ir_text(&m, "sums", s.s, &out);
+  double share = stack_share(c, m.target, out.v[0].bytes, out.v[0].size);
+  ctx_free(c);
+  return share;
+}
+
+static void test_stack(void) {
+  CU_ASSERT(share_of_sums(24) == 0);
+  double share = share_of_sums(40);
+  CU_ASSERT(share > 0.1 && share < 0.7);
+}
+
+/* A smaller tile than the best computes the same, and can be asked for until there is none. */
+static void test_smaller_tiles(void) {
+  EACH_CPU
+    for (which_tile = 1; which_tile < 20; which_tile += 6) matmul(65, 80, 9, true), matmul(29, 70, 12, false);
+  which_tile = 0;
+}
+
 static Tile tile(const char *cpu_name, int64_t rows, int64_t k, int64_t columns, bool constant) {
   Ctx *c = ctx_new();
   const Target *t = target_find(c, cpu_name);
@@ -730,6 +769,8 @@ int main(void) {
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
   CU_add_test(s, "tiles", test_tiles);
+  CU_add_test(s, "sums on the stack", test_stack);
+  CU_add_test(s, "smaller tiles", test_smaller_tiles);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "grouped convolution", test_grouped);
