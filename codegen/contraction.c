@@ -40,7 +40,7 @@ static void name_axes(Plan *p) {
     const char *whole = rule_axis_name(p->k, a->axis);
     bool panel = expr_uses(p->w.panel, a->sym), parts = a->part != AXIS_WHOLE && !(given && given->extent <= a->by);
     Loop l = {whole, given ? given->extent : const_extent(a->extent), !panel, panel, a->sym, a->extent};
-    if (parts) l.n = a->part == AXIS_LOW ? a->by : l.n / a->by;
+    if (parts) l.n = a->part == AXIS_LOW ? a->by : given ? l.n / a->by : l.n;
     if (given && (!given->open || (a->part == AXIS_HIGH && !parts))) continue;      /* outside */
     if (parts && a->part == AXIS_HIGH) str_add(&p->splits, "split %s %lld -> %s.q %s.r; ", whole, (long long)a->by, whole, whole);
     if (parts) l.name = ctx_printf(c, "%s.%c", whole, a->part == AXIS_HIGH ? 'q' : 'r');

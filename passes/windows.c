@@ -45,11 +45,22 @@ static void find_apart(const Expr *e, void *user) {
   a->by = plain ? by : a->by;
 }
 
-/* By what the sum takes axis i apart; 1: it does not. */
+static void find_shifted(const Expr *e, void *user) {
+  Apart *a = user;
+  a->mixed |= (e->op == EX_DIV || e->op == EX_MOD) && expr_uses(e, a->axis) && e->a[0] != a->axis->self;
+}
+
+/* By what the sum takes axis i apart; 1: it does not. Where just one factor does, into whole parts (windows of a map, say), quotient and
+ * remainder are rows of one product (contract.h), whose other factor is better read once. */
 static int64_t phases_along(Ctx *c, const Stage *st, int i) {
-  Apart a = {c, st->axes[i], 0, false};
-  expr_visit(stage_reduce(st->body), find_apart, &a);
-  return a.mixed || !a.by || !ex_is_int(stage_shape(st, i), NULL) ? 1 : a.by;
+  Apart a = {c, st->axes[i], 0, false}, whole = a;
+  const Expr *reduce = stage_reduce(st->body), *product = reduce->a[0];
+  int64_t extent;
+  expr_visit(reduce, find_apart, &a);
+  if (a.mixed || !a.by || !ex_is_int(stage_shape(st, i), &extent)) return 1;
+  bool both = product->op != EX_MUL || (expr_uses(product->a[0], a.axis) && expr_uses(product->a[1], a.axis));
+  expr_visit(reduce, find_shifted, &whole);
+  return !both && !whole.mixed && extent % a.by == 0 ? 1 : a.by;
 }
 
 /* ---- taps ---- */

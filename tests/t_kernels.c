@@ -26,6 +26,7 @@ typedef struct {
   char *weights;
   int64_t open;
   int calls;                       /* expected in the program; 0: any number */
+  int sums;                        /* that some kernel holds in registers, at least */
 } Case;
 
 static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
@@ -247,13 +248,16 @@ static void finish(Case *k, const char *rule, int n) {
   pass_lower(k->m);
   pass_weights(k->m);
   pass_memplan(k->m);
-  int found = 0;
+  int found = 0, sums = 0;
   for (int i = 0; i < k->m->kernels.n; i++) {
+    const char *text = kernel_text(k->c, k->m->kernels.v[i]), *acc = strstr(text, "alloc reg acc: f32[");
     kernel_verify(k->c, k->m->kernels.v[i]);
-    if (getenv("DLC_TEST_PRINT")) puts(kernel_text(k->c, k->m->kernels.v[i]));
+    if (getenv("DLC_TEST_PRINT")) puts(text);
+    sums = MAX(sums, acc ? atoi(strchr(acc, '[') + 1) : 0);
     found += rule && k->m->kernels.v[i]->why && !strcmp(k->m->kernels.v[i]->why, rule);
   }
   CU_ASSERT(!rule || found >= n);
+  CU_ASSERT(sums >= k->sums);
   CU_ASSERT(!k->calls || count_calls(k->m->program) == k->calls);
   CU_ASSERT(!k->calls || (!strstr(k->m->notes.s, "line: taken") && !strstr(k->m->notes.s, "serial: taken")));
   arena = size(k, k->m->arena_bytes);
@@ -544,6 +548,31 @@ static void test_windows(void) {
   }
 }
 
+/* Rows of a product that are read in the order of n by n windows of w by w points each. */
+static void unwindowed(int64_t n, int64_t w) {
+  Case k = start((uint32_t)(n * w));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(n * n, w * w, 24)), *wt = weight(&k, "w", DIMS(24, 32)), *b = weight(&k, "b", DIMS(n * w, n * w, 32));
+  Stage *y = stage(&k, tensor(&k, "y", DIMS(n * w, n * w, 32)));
+  Sym *r = sym_axis(c, SYM_REDUCE, "k", ex_int(c, 24));
+  Expr *h = y->axes[0]->self, *v = y->axes[1]->self, *o = y->axes[2]->self, *by = ex_int(c, w);
+  Expr *outside = ex_add(c, ex_mul(c, ex_div(c, h, by), ex_int(c, n)), ex_div(c, v, by));
+  Expr *inside = ex_add(c, ex_mul(c, ex_mod(c, h, by), by), ex_mod(c, v, by));
+  Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, outside, inside, r->self, 0), at(&k, wt, r->self, o, 0, 0)), &r, 1);
+  y->body = ex_add(c, sum, at(&k, b, h, v, o, 0));
+  k.calls = 1;
+  k.sums = target_lanes(k.m->target, 32) * 8;
+  finish(&k, "contraction", 1);
+}
+
+static void test_unwindowed(void) {
+  EACH_CPU {
+    unwindowed(2, 7);
+    unwindowed(2, 4);
+    unwindowed(5, 3);
+  }
+}
+
 static void test_bands(void) {
   small_caches = true;
   EACH_CPU {
@@ -773,6 +802,7 @@ int main(void) {
   CU_add_test(s, "smaller tiles", test_smaller_tiles);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "windows in parts", test_windows);
+  CU_add_test(s, "rows in windows", test_unwindowed);
   CU_add_test(s, "grouped convolution", test_grouped);
   CU_add_test(s, "padded channels", test_padded_channels);
   CU_add_test(s, "loads across the store", test_turned);
