@@ -327,6 +327,34 @@ static void look_ahead(Plan *p) {
   str_add(&p->k->text, "; ");
 }
 
+/* Rows whose channels lie in many blocks far apart are more streams than the hardware follows: where they come from behind L2, the next block's
+ * are asked for while the tile works on one. */
+static void look_sooner(Plan *p) {
+  enum { LATENCY = 256, MOST = 64, STREAMS = 32, BEHIND = 4 };               /* cycles; requests in a step; blocks; times L2 */
+  Case *k = p->k;
+  int rank = k->st->out->rank, n = p->w.reduce->n - 1;
+  int64_t elements, tile = (int64_t)p->tile.r1 * p->tile.r2, extent, asked = tile;
+  if (!p->blocked || !p->constant || const_extent(p->blocked->extent) < STREAMS * k->lanes) return;
+  const Expr *load = NULL;
+  expr_visit(p->w.broadcast, find_blocked, &load);
+  if (ex_is_int(layout_elements(k->c, load->u.tensor), &elements) && elements * 4 <= BEHIND * k->m->target->l2_bytes) return;
+  int64_t step = k->lanes * tile * p->tile.v / 2;
+  Str over = str_new(k->c);
+  for (int i = 0; i < n; i++) {
+    if (p->w.reduce->a[1 + i]->u.sym == p->blocked) continue;
+    extent = const_extent(p->w.reduce->a[1 + i]->u.sym->extent);
+    step *= MAX(extent, 1);
+    if (i == n - 1 || extent * asked > MOST) continue;       /* the last axis of a window: most of its lines are those of other rows */
+    str_add(&over, " %s", rule_axis_name(k, rank + i));
+    asked *= extent;
+  }
+  for (int i = 1; i >= 0; i--)
+    if (p->row[i] >= 0) str_add(&over, " %s.i", p->loop[p->row[i]].name);
+  for (int i = 0; i < n; i++)
+    if (p->w.reduce->a[1 + i]->u.sym == p->blocked)
+      str_add(&k->text, "soon %lld %s.o%s; ", (long long)((LATENCY + step - 1) / step), rule_axis_name(k, rank + i), over.s ? over.s : "");
+}
+
 static void write_schedule(Plan *p) {
   Str *out = &p->k->text;
   const char *v = p->loop[p->v].name;
@@ -337,6 +365,7 @@ static void write_schedule(Plan *p) {
     if (p->row[i] >= 0) str_add(out, " %s.i", p->loop[p->row[i]].name);
   str_add(out, " %s.u %s.v; ", v, v);
   look_ahead(p);
+  look_sooner(p);
   rule_share_loops(p->k, &p->par);
 }
 

@@ -493,6 +493,47 @@ static Stmt *look_ahead(Run *r, Stmt *body) {
   return st_seq(c, seq.v, seq.n);
 }
 
+/* ---- computed operands asked for before they are read ---- */
+typedef struct { Run *r; VEC(Stmt *) seq; } Soon;
+
+static void ask_for(const Expr *e, void *user) {
+  Soon *w = user;
+  StageLoops *l = w->r->l;
+  Ctx *c = w->r->g->c;
+  Expr *at[MAX_RANK];
+  if (e->op != EX_LOAD || e->u.tensor->data || find_local(w->r->g, e->u.tensor)) return;
+  for (int d = 0; d < e->n; d++) at[d] = at_iters(w->r, e->a[d]);
+  Expr *index = layout_offset(c, e->u.tensor, at);
+  Stmt *s = st_prefetch(c, e->u.tensor, index);
+  for (int i = l->soon.n - 1; i >= 0; i--) {
+    const Expr *v = l->soon.over[i]->here;
+    if (v->op == EX_SYM && expr_uses(index, v->u.sym)) s = st_for(c, LOOP_UNROLL, v->u.sym, v->u.sym->extent, s);
+  }
+  vec_push(c, &w->seq, s);
+}
+
+/* In front of the body of the loop at pos: its later step, `over` at all of theirs. */
+static Stmt *look_sooner(Run *r, int pos, Stmt *body) {
+  Ctx *c = r->g->c;
+  StageLoops *l = r->l;
+  Soon w = {.r = r};
+  Iters begun = {0};
+  l->order.v[pos]->here = ex_add(c, l->order.v[pos]->value, ex_int(c, l->soon.steps));
+  for (int i = 0; i < l->soon.n; i++) {
+    Expr *extent = iter_extent(c, l->soon.over[i]);
+    int64_t n;
+    bool many = extent && ex_is_int(extent, &n) && n > 1;
+    l->soon.over[i]->here = many ? sym_axis(c, SYM_AXIS, l->soon.over[i]->name, extent)->self : ex_int(c, 0);
+  }
+  for (int i = 0; i < l->axes.n; i++) begin_axis(c, l->axes.v[i], &begun);
+  expr_visit(l->reduce->a[0], ask_for, &w);
+  for (int i = 0; i < begun.n; i++) begun.v[i]->here = NULL;
+  for (int i = 0; i < l->soon.n; i++) l->soon.over[i]->here = NULL;
+  l->order.v[pos]->here = NULL;
+  vec_push(c, &w.seq, body);
+  return st_seq(c, w.seq.v, w.seq.n);
+}
+
 static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
   Ctx *c = r->g->c;
   Iter *it = r->l->order.v[pos], *p = it->parent;
@@ -504,6 +545,7 @@ static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
   Stmt *body = open_body(r, pos, phase, 0);
   if (phase == UPDATE && r->l->ahead.n && r->l->ahead.at[r->l->ahead.n - 1] == it) body = look_ahead(r, body);
+  if (phase == UPDATE && r->l->soon.loop == it && loop) body = look_sooner(r, pos, body);
   it->value = NULL;
   if (!loop) return body;
   bool open = it->kind == LOOP_UNROLL && !ex_is_int(count, NULL);            /* a rest that may be empty */

@@ -200,6 +200,21 @@ static const char *do_ahead(Words *w) {
   return NULL;
 }
 
+static const char *do_soon(Words *w) {
+  StageLoops *l = w->s->current;
+  if (w->n < 3 || w->n - 3 > COUNT(l->soon.over)) return refuse(w, "wants: steps loop loops");
+  l->soon.steps = strtoll(w->word[1], NULL, 10);
+  l->soon.loop = iter_find(l, w->word[2]);
+  l->soon.n = 0;
+  if (l->soon.steps < 1 || !l->soon.loop || !l->soon.loop->reduce) return refuse(w, "no such reduction loop");
+  for (int i = 3; i < w->n; i++) {
+    Iter *it = iter_find(l, w->word[i]);
+    if (!it || order_index(l, it) < order_index(l, l->soon.loop)) return refuse(w, "no such loop inside");
+    l->soon.over[l->soon.n++] = it;
+  }
+  return NULL;
+}
+
 static const char *do_at(Words *w) {
   StageLoops *root = sched_root(w->s), *l = w->s->current;
   Iter *it = w->n == 2 ? iter_find(root, w->word[1]) : NULL;
@@ -217,7 +232,7 @@ static const char *do_reg(Words *w) {
 static const struct { const char *name; const char *(*apply)(Words *w); } primitives[] = {
   {"in", do_in},       {"split", do_split},       {"chunk", do_chunk},   {"fuse", do_fuse}, {"order", do_order},
   {"parallel", do_parallel}, {"vector", do_vector}, {"unroll", do_unroll}, {"at", do_at},
-  {"partial", do_partial}, {"ahead", do_ahead}, {"reg", do_reg},
+  {"partial", do_partial}, {"ahead", do_ahead}, {"soon", do_soon}, {"reg", do_reg},
 };
 
 static const char *apply_statement(Sched *s, char *text) {

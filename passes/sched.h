@@ -12,6 +12,8 @@
  *                            (a vector iterator over a reduction axis is always partial: one result per lane)
  *   ahead 65536 1024 512 i k while loops i and k, the named ones, take their 512 steps, 1024 cache lines of constants are asked for: from that
  *                            many bytes beyond the beginning of the panel at hand on, some in each step of k
+ *   soon 2 k.o r i           in every step of reduction loop k.o what the product reads of computed tensors two steps later is asked for, over all of
+ *                            loops r and i inside; other loops inside stand at their beginning
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
  *   reg                      hold what is computed there in registers: its loops have constant extents and are unrolled
  */
@@ -51,6 +53,7 @@ typedef struct StageLoops {
   VEC(Iter *) splits;              /* iterators that were split or chunked */
   Iter *at;                        /* loop of the root, or NULL */
   struct { int64_t bytes, lines, steps; int n; Iter *at[16]; } ahead;
+  struct { int64_t steps; Iter *loop; int n; Iter *over[6]; } soon;
   bool reg;                        /* what the loop needs of it is held in registers */
 } StageLoops;
 

@@ -27,6 +27,7 @@ typedef struct {
   int64_t open;
   int calls;                       /* expected in the program; 0: any number */
   int sums;                        /* that some kernel holds in registers, at least */
+  const char *says;                /* some kernel's text */
 } Case;
 
 static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
@@ -249,15 +250,17 @@ static void finish(Case *k, const char *rule, int n) {
   pass_weights(k->m);
   pass_memplan(k->m);
   int found = 0, sums = 0;
+  bool said = !k->says;
   for (int i = 0; i < k->m->kernels.n; i++) {
     const char *text = kernel_text(k->c, k->m->kernels.v[i]), *acc = strstr(text, "alloc reg acc: f32[");
     kernel_verify(k->c, k->m->kernels.v[i]);
     if (getenv("DLC_TEST_PRINT")) puts(text);
+    said |= k->says && strstr(text, k->says);
     sums = MAX(sums, acc ? atoi(strchr(acc, '[') + 1) : 0);
     found += rule && k->m->kernels.v[i]->why && !strcmp(k->m->kernels.v[i]->why, rule);
   }
   CU_ASSERT(!rule || found >= n);
-  CU_ASSERT(sums >= k->sums);
+  CU_ASSERT(sums >= k->sums && said);
   CU_ASSERT(!k->calls || count_calls(k->m->program) == k->calls);
   CU_ASSERT(!k->calls || (!strstr(k->m->notes.s, "line: taken") && !strstr(k->m->notes.s, "serial: taken")));
   arena = size(k, k->m->arena_bytes);
@@ -573,9 +576,28 @@ static void test_unwindowed(void) {
   }
 }
 
+/* A 1x1 convolution of more blocks of channels than the hardware follows, which do not fit the cache. */
+static void many_blocks(int64_t channels, int64_t h, int64_t w) {
+  Case k = start((uint32_t)channels);
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(1, 3, h, w));
+  for (int layer = 0; layer < 2; layer++) {
+    int64_t from = layer ? channels : 3, to = layer ? 16 : channels;
+    Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(to, from));
+    Stage *st = stage(&k, tensor(&k, layer ? "c1" : "c0", DIMS(1, to, h, w)));
+    Sym *r = sym_axis(c, SYM_REDUCE, "c", ex_int(c, from));
+    Expr *load = at(&k, x, st->axes[0]->self, r->self, st->axes[2]->self, st->axes[3]->self);
+    st->body = ex_reduce(c, RED_SUM, ex_mul(c, load, at(&k, wt, st->axes[1]->self, r->self, 0, 0)), &r, 1);
+    x = st->out;
+  }
+  k.says = "prefetch c0{";
+  finish(&k, "contraction", 2);
+}
+
 static void test_bands(void) {
   small_caches = true;
   EACH_CPU {
+    many_blocks(528, 10, 10);
     conv(1, 16, 24, 22, 11, 3, 1, 1, true);
     conv(2, 16, 16, 14, 12, 3, 1, 1, false);
   }
