@@ -345,14 +345,17 @@ static Region iter_region(Ctx *c, const Iter *it) {
   return (Region){ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), inner.min), inner.extent};
 }
 
-/* Rows that would fall on the same few lines of a cache are put one line further apart. */
-static Layout *skewed_rows(Ctx *c, const Tensor *t) {
+/* Rows begin with a line of the cache, and not all on the same few lines. */
+static Layout *lined_rows(Ctx *c, const Tensor *t) {
   enum { LINE = 64, FEW_SETS = 512 };
-  int64_t n;
-  if (t->rank < 2 || !ex_is_int(t->shape[t->rank - 1], &n) || n * dtype_bytes(t->dtype) % FEW_SETS) return NULL;
+  int64_t n, size = dtype_bytes(t->dtype);
+  if (t->rank < 2 || !ex_is_int(t->shape[t->rank - 1], &n) || n * size < LINE) return NULL;
+  int64_t row = round_up(n * size, LINE);
+  row += row % FEW_SETS ? 0 : LINE;
+  if (row == n * size) return NULL;
   Layout *l = NEW(c, Layout);
   for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
-  l->part[t->rank - 2].pad = LINE / (int)dtype_bytes(t->dtype);
+  l->part[t->rank - 2].pad = (int32_t)((row - n * size) / size);
   return l;
 }
 
@@ -363,7 +366,7 @@ static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
   for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
   Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, extent);   /* equal kernels have equal names */
-  buf->layout = t->layout ? t->layout : skewed_rows(c, buf);
+  buf->layout = t->layout ? t->layout : lined_rows(c, buf);
   buf->scope = l->reg || ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
   return (Local){t, alloc_in(g, buf), min};
 }
