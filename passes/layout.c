@@ -1,9 +1,10 @@
 /* layout.c - pass_layout: an index map per tensor, for the whole model.
  *
  * Feature maps that convolutions make, or that are read with the channels contiguous, are stored NCHWc: channels split
- * by the vector width, the block innermost; element-wise and window stages that read such a map the same way follow. A
- * tensor that is read with zero padding gets a ring of zeros as wide as its readers need, so that padded loads become
- * plain ones; a model input gets a ringed copy. Everything else stays row-major.
+ * by the vector width, the block innermost; element-wise and window stages that read such a map the same way follow. Where
+ * a part of the channels is read that begins inside a block, the channels lie last instead. A tensor that is read with zero
+ * padding gets a ring of zeros as wide as its readers need, so that padded loads become plain ones; a model input gets a
+ * ringed copy. Everything else stays row-major.
  */
 #include "passes.h"
 #include "stages.h"
@@ -73,7 +74,7 @@ static bool is_map(const Tensor *t, int lanes) {
 }
 
 /* ---- who reads a map, and how ---- */
-typedef struct { int all, lines; } Readers;                  /* lines: along whose last axis the channels lie */
+typedef struct { int all, lines; bool skewed; } Readers;     /* lines: along whose last axis the channels lie; skewed: blocks begin inside others */
 
 static Readers *readers_of(Planner *p, const Tensor *t) {
   Readers *r = map_get(&p->readers, KEY(t));
@@ -90,6 +91,14 @@ static void find_turned(const Expr *e, void *user) {
   if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
 }
 
+/* Are channels read, as they move with s, from the middle of a block on? */
+static bool is_skewed(const Reader *r, const Expr *load, const Sym *s) {
+  Expr *step, *rest;
+  int64_t from;
+  return expr_uses(load->a[1], s) && expr_is_linear(r->p->c, load->a[1], s, &step, &rest) && ex_equals_int(step, 1) && ex_is_int(rest, &from) &&
+         from % r->p->lanes;
+}
+
 static void count_reader(const Expr *e, void *user) {
   Reader *r = user;
   Expr *step, *rest;
@@ -100,6 +109,10 @@ static void count_reader(const Expr *e, void *user) {
   Readers *k = readers_of(r->p, e->u.tensor);
   k->all++;
   k->lines += line;
+  for (int i = 1; is_contraction(r->reduce) && i < r->reduce->n; i++) k->skewed |= is_skewed(r, e, r->reduce->a[i]->u.sym);
+  if (r->st->out->rank < 3 || !is_skewed(r, e, r->st->axes[1])) return;
+  k->skewed = true;
+  if (!r->reduce) readers_of(r->p, r->st->out)->skewed = true;
 }
 
 static bool is_weight(const Expr *e) { return e->op == EX_LOAD && e->u.tensor->data; }
@@ -199,7 +212,8 @@ static void choose_blocks(Planner *p, Body *b) {
       split_output(p, b, i);
     }
     const Readers *r = readers_of(p, st->out);
-    if (r->all && r->all == r->lines && !st->at && is_contraction(stage_reduce(st->body))) channels_last(p->c, st->out);
+    bool lines = r->all && r->all == r->lines && is_contraction(stage_reduce(st->body));
+    if (!st->at && (lines || r->skewed)) channels_last(p->c, st->out);
     else block_channels(p->c, st->out, p->lanes);
   }
 }

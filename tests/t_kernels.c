@@ -650,19 +650,19 @@ static void test_turned(void) {
   }
 }
 
-/* A 1x1 convolution, its channels from the 16th on to mean zero, and a 3x3 convolution of them and of that. */
-static void slices_and_rows(int64_t channels) {
+/* A 1x1 convolution, its channels from some place on to mean zero, and a 3x3 convolution of them and of that. */
+static void slices_and_rows(int64_t channels, int64_t from_channel) {
   Case k = start((uint32_t)channels);
   Ctx *c = k.c;
-  enum { IN = 5, H = 6, W = 7, FROM = 16 };
-  Tensor *x = input(&k, "x", DIMS(1, IN, H, W)), *w0 = weight(&k, "w0", DIMS(channels + FROM, IN)), *w1 = weight(&k, "w1", DIMS(16, channels, 3, 3));
-  Stage *all = stage(&k, tensor(&k, "all", DIMS(1, channels + FROM, H, W))), *part = stage(&k, tensor(&k, "part", DIMS(1, channels, H, W)));
+  enum { IN = 5, H = 6, W = 7 };
+  Tensor *x = input(&k, "x", DIMS(1, IN, H, W)), *w0 = weight(&k, "w0", DIMS(channels + from_channel, IN)), *w1 = weight(&k, "w1", DIMS(16, channels, 3, 3));
+  Stage *all = stage(&k, tensor(&k, "all", DIMS(1, channels + from_channel, H, W))), *part = stage(&k, tensor(&k, "part", DIMS(1, channels, H, W)));
   Sym *r = sym_axis(c, SYM_REDUCE, "ci", ex_int(c, IN)), *h = sym_axis(c, SYM_REDUCE, "h", ex_int(c, H)), *v = sym_axis(c, SYM_REDUCE, "v", ex_int(c, W));
 #define AXES(st) st->axes[0]->self, st->axes[1]->self, st->axes[2]->self, st->axes[3]->self
   Expr *load = at(&k, x, all->axes[0]->self, r->self, all->axes[2]->self, all->axes[3]->self);
   all->body = ex_reduce(c, RED_SUM, ex_mul(c, load, at(&k, w0, all->axes[1]->self, r->self, 0, 0)), &r, 1);
   Expr *n = part->axes[0]->self, *q = part->axes[1]->self, *zero = ex_int(c, 0);
-  part->body = at(&k, all->out, n, ex_add(c, q, ex_int(c, FROM)), part->axes[2]->self, part->axes[3]->self);
+  part->body = at(&k, all->out, n, ex_add(c, q, ex_int(c, from_channel)), part->axes[2]->self, part->axes[3]->self);
   Stage *mean = stage(&k, tensor(&k, "mean", DIMS(1, channels, 1, 1))), *centred = stage(&k, tensor(&k, "centred", DIMS(1, channels, H, W)));
   Expr *sum = ex_reduce(c, RED_SUM, at(&k, part->out, mean->axes[0]->self, mean->axes[1]->self, h->self, v->self), (Sym *[]){h, v}, 2);
   mean->body = ex_div(c, sum, ex_const(c, DT_F32, H * W));
@@ -678,13 +678,14 @@ static void slices_and_rows(int64_t channels) {
     if (i) st->body = ex_add(c, st->body, at(&k, k.stages.v[k.stages.n - 2]->out, AXES(st)));
   }
 #undef AXES
-  finish(&k, channels % 16 ? NULL : "block", 1);
+  finish(&k, (channels | from_channel) % 16 ? NULL : "block", 1);
 }
 
 static void test_slices_and_rows(void) {
   EACH_CPU {
-    slices_and_rows(32);
-    slices_and_rows(24);
+    slices_and_rows(32, 16);
+    slices_and_rows(24, 16);
+    slices_and_rows(32, 10);                                 /* from the middle of a block on */
   }
 }
 
