@@ -106,7 +106,7 @@ int dlc_rt_ctx_new(const dlc_opts *opts, dlc_ctx **result) {
     *result = ctx;
     return DLC_OK;
   }
-  if (ctx->weights) weights_give(&own);
+  if (ctx->weights) weights_give(ctx->weights);
   block_free(&self, &own);
   return code;
 }
@@ -122,6 +122,7 @@ int dlc_rt_ctx_init(void *memory, size_t bytes, const dlc_opts *opts, dlc_ctx **
   if (bytes < before) return DLC_E_NOMEM;
   dlc_ctx *ctx = ctx_place(at, &own, threads);
   ctx->fixed = true;
+  own.flags |= own.flags & DLC_COPY_WEIGHTS ? 0 : DLC_SHARE_WEIGHTS;         /* the caller's memory is all there is */
   ctx->memory = (Block){at + self_bytes(threads), bytes - before, NULL, 0};
   ctx->weights = weights_take(&own);
   if (!ctx->weights) return DLC_E_NOMEM;
@@ -134,7 +135,7 @@ void dlc_rt_ctx_free(dlc_ctx *ctx) {
   dlc_opts opts = ctx->opts;
   Block self = ctx->self;
   pool_stop(&ctx->rt);
-  weights_give(&opts);
+  weights_give(ctx->weights);
   if (!ctx->fixed) {
     block_free(&ctx->memory, &opts);
     block_free(&self, &opts);

@@ -60,8 +60,10 @@ typedef struct dlc_ctx dlc_ctx;
 
 enum {                           /* dlc_opts.flags */
   DLC_NO_HUGE_PAGES = 1,         /* do not ask for 2 MiB pages */
-  DLC_COPY_WEIGHTS = 2,          /* copy the weights into huge pages, once a process, not shared between processes */
-  DLC_FLUSH_DENORMALS = 4        /* compute with denormal numbers as zero; the caller's setting is restored */
+  DLC_COPY_WEIGHTS = 2,          /* copy the weights into huge pages, once a process: what ctx_new does with 2 MiB of them or more, if the
+                                    system has such pages and memory is not the host's own */
+  DLC_FLUSH_DENORMALS = 4,       /* compute with denormal numbers as zero; the caller's setting is restored */
+  DLC_SHARE_WEIGHTS = 8          /* leave the weights where the library is mapped: processes share them, and runs are a few % slower */
 };
 
 typedef struct dlc_opts {        /* all zero but struct_size: the defaults */

@@ -51,28 +51,49 @@ static void shared_unlock(void) {
   if (atomic_exchange(&shared.lock, 0) == 2) syscall(SYS_futex, &shared.lock, SYS_FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static bool wants_copy(const dlc_opts *opts) { return opts->flags & DLC_COPY_WEIGHTS && dlc_rt_this.weights_bytes; }
+/* Does the system give huge pages to who asks for them? */
+static bool has_huge_pages(void) {
+  char text[64];
+  long fd = syscall(SYS_openat, SYS_AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled", 0), n = 0;
+  if (fd < 0) return false;
+  n = syscall(SYS_read, fd, text, sizeof text);
+  syscall(SYS_close, fd);
+  for (long i = 0; i + 7 <= n; i++)
+    if (!memcmp(text + i, "[never]", 7)) return false;
+  return n > 0;
+}
+
+static bool wants_copy(const dlc_opts *opts) {
+  if (opts->flags & DLC_COPY_WEIGHTS) return dlc_rt_this.weights_bytes > 0;
+  return !(opts->flags & (DLC_SHARE_WEIGHTS | DLC_NO_HUGE_PAGES)) && !opts->allocate && dlc_rt_this.weights_bytes >= RT_HUGE && has_huge_pages();
+}
+
+/* A part at a time, each of which the file's mapping gives back: its pages are read again if touched. */
+static void copy_weights(char *to, const unsigned char *from, size_t bytes) {
+  const size_t part = 4 * RT_HUGE;
+  for (size_t at = 0, n; at < bytes; at += n) {
+    n = bytes - at < part ? bytes - at : part;
+    memcpy(to + at, from + at, n);
+    uintptr_t first = up((uintptr_t)from + at, 4096), last = ((uintptr_t)from + at + n) / 4096 * 4096;
+    if (first < last) madvise((void *)first, last - first, SYS_MADV_DONTNEED);
+  }
+}
 
 const unsigned char *weights_take(const dlc_opts *opts) {
   const dlc_rt_desc *d = &dlc_rt_this;
   static const unsigned char none[RT_ALIGN];
-  if (!wants_copy(opts)) return d->weights ? d->weights : none;
+  const unsigned char *mapped = d->weights ? d->weights : none;
+  if (!wants_copy(opts)) return mapped;
   shared_lock();
-  if (!shared.users && map_pages(&shared.copy, d->weights_bytes, true)) {
-    memcpy(shared.copy.at, d->weights, d->weights_bytes);
-    uintptr_t first = up((uintptr_t)d->weights, 4096), last = ((uintptr_t)d->weights + d->weights_bytes) / 4096 * 4096;
-    if (first < last)
-      madvise((void *)first, last - first, SYS_MADV_DONTNEED); /* pages of the file: read again if touched */
-  }
+  if (!shared.users && map_pages(&shared.copy, d->weights_bytes, true)) copy_weights(shared.copy.at, d->weights, d->weights_bytes);
   if (shared.copy.at) shared.users++;
-  const unsigned char *weights = (const unsigned char *)shared.copy.at;
+  const unsigned char *copy = (const unsigned char *)shared.copy.at;
   shared_unlock();
-  return weights;
+  return copy || opts->flags & DLC_COPY_WEIGHTS ? copy : mapped;
 }
 
-void weights_give(const dlc_opts *opts) {
-  if (!wants_copy(opts)) return;
+void weights_give(const unsigned char *weights) {
   shared_lock();
-  if (!--shared.users) block_free(&shared.copy, opts);
+  if (shared.users && weights == (const unsigned char *)shared.copy.at && !--shared.users) block_free(&shared.copy, &(dlc_opts){0});
   shared_unlock();
 }

@@ -59,7 +59,7 @@ typedef struct { char *at; size_t bytes; char *mapped; size_t mapped_bytes; } Bl
 bool block_new(Block *b, const dlc_opts *opts, size_t bytes);
 void block_free(Block *b, const dlc_opts *opts);
 const unsigned char *weights_take(const dlc_opts *opts);     /* NULL: no memory */
-void weights_give(const dlc_opts *opts);
+void weights_give(const unsigned char *weights);
 
 /* ---- a context (ctx.c) ---- */
 struct dlc_ctx {

@@ -330,7 +330,7 @@ int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace) {
   if (d->plan(syms, plan) || !rt_memory_bytes(plan[0], 1, &bytes)) return DLC_E_SHAPE;
   if (!workspace && bytes) return DLC_E_ARG;
   size_t scratch_at = ((size_t)plan[0] + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
-  dlc_opts opts = {.struct_size = sizeof opts};
+  dlc_opts opts = {.struct_size = sizeof opts, .flags = DLC_SHARE_WEIGHTS};
   char *scratch = workspace ? (char *)workspace + scratch_at : NULL;
   dlc_rt rt = {.threads = 1, .scratch = scratch, .scratch_stride = rt_scratch_stride(), .opts = &opts};
   FpMode before = fp_set(0);

@@ -344,13 +344,14 @@ static void *run_once(void *arg) {
 }
 
 static void test_two_contexts(void) {
-  pthread_t t[2];
-  Job jobs[2];
-  for (int i = 0; i < 2; i++) {
-    jobs[i] = (Job){context((dlc_opts){.threads = 2, .flags = DLC_COPY_WEIGHTS}), call_new(40 + i, 30), 0, 0};
+  enum { N = 3 };                                            /* two share a copy of the weights, one has the library's */
+  pthread_t t[N];
+  Job jobs[N];
+  for (int i = 0; i < N; i++) {
+    jobs[i] = (Job){context((dlc_opts){.threads = 2, .flags = i < 2 ? DLC_COPY_WEIGHTS : DLC_SHARE_WEIGHTS}), call_new(40 + i, 30), 0, 0};
     pthread_create(&t[i], NULL, job, &jobs[i]);
   }
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < N; i++) {
     pthread_join(t[i], NULL);
     CU_ASSERT_EQUAL(jobs[i].bad, 0);
     dlc_rt_ctx_free(jobs[i].ctx);

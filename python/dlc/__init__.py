@@ -39,8 +39,8 @@ _BY_FORMAT = {"l": (0, 64), "L": (1, 64), **{form: key for key, (name, form) in 
 def load(path, threads=0, **options):
     """The model in the library at `path`. threads: 0 is what it was compiled with (usually one for each CPU allowed).
 
-    Options: spin_us (idle threads spin so long; -1: not at all), huge_pages=True, copy_weights=False (into huge pages,
-    not shared between processes), flush_denormals=False.
+    Options: spin_us (idle threads spin so long; -1: not at all), huge_pages=True, copy_weights (True: into huge pages;
+    False: they stay where processes share them; None: copied if they are large), flush_denormals=False.
     """
     path = os.path.abspath(os.fspath(path))
     library, table = _abi.find_table(path)
@@ -81,10 +81,10 @@ class Model:
         self._call, self._last_error = table.run, table.last_error
         self._adapt = _Array if np else _Buffer
 
-    def _open(self, threads, spin_us=0, huge_pages=True, copy_weights=False, flush_denormals=False):
+    def _open(self, threads, spin_us=0, huge_pages=True, copy_weights=None, flush_denormals=False):
         opts = _abi.Opts(struct_size=ctypes.sizeof(_abi.Opts), threads=threads, spin_us=spin_us)
-        opts.flags = ((not huge_pages) * _abi.NO_HUGE_PAGES | copy_weights * _abi.COPY_WEIGHTS |
-                      flush_denormals * _abi.FLUSH_DENORMALS)
+        opts.flags = ((not huge_pages) * _abi.NO_HUGE_PAGES | (copy_weights is True) * _abi.COPY_WEIGHTS |
+                      (copy_weights is False) * _abi.SHARE_WEIGHTS | flush_denormals * _abi.FLUSH_DENORMALS)
         context = ctypes.c_void_p()
         code = self._table.ctx_new(opts, context)
         if code == _abi.E_CPU:

@@ -7,7 +7,7 @@ from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_size_t, c_void_p
 from ctypes import c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64
 
 SHAPE_READY, E_SHAPE, E_DTYPE, E_NOMEM, E_CPU, E_LAYOUT, E_ARG = 1, -2, -3, -5, -6, -12, -1
-NO_HUGE_PAGES, COPY_WEIGHTS, FLUSH_DENORMALS = 1, 2, 4
+NO_HUGE_PAGES, COPY_WEIGHTS, FLUSH_DENORMALS, SHARE_WEIGHTS = 1, 2, 4, 8
 ABI_MAJOR = 1
 
 
