@@ -170,12 +170,26 @@ static bool picks_by_axis(const Stage *st) {
   return false;
 }
 
+static Expr *put_body(Ctx *c, Expr *e, void *user) {
+  const Stage *p = user;
+  if (e->op != EX_LOAD || e->u.tensor != p->out) return e;
+  Subst s = subst_new(c);
+  for (int i = 0; i < e->n; i++) subst_set(&s, p->axes[i], e->a[i]);
+  return subst_apply(&s, p->body);
+}
+
+/* Is it known at every place where p is read which of its sides is chosen there? */
+static bool is_chosen(Fuser *f, const Producer *p, const Stage *into) {
+  Expr *body = expr_map(f->c, into->body, put_body, p->stage);
+  return !cost_of(body, NULL).choices && !cost_of(body, p->stage->out).loads;
+}
+
 static bool inlines_pointwise(Fuser *f, const Producer *p, const Stage *into, const Cost *use) {
   Ctx *c = f->c;
   Cost own = cost_of(p->stage->body, NULL);
   bool movement = !own.arith && !own.heavy && !own.selects;
   Expr *reduce = stage_reduce(into->body);
-  if (own.choices) return false;                             /* both sides would be read everywhere; views.c does better */
+  if (own.choices) return !own.arith && !own.heavy && is_chosen(f, p, into);   /* else both sides would be read everywhere; views.c does better */
   if (!movement && picks_by_axis(into)) return false;        /* made in its place if it stays by itself */
   if (is_contraction(reduce) && !is_channel_slice(c, p->stage))
     return movement && p->users == 1 && use->loads == 1 && is_straight(p->stage->body);
@@ -193,14 +207,6 @@ static bool can_inline(Fuser *f, const Producer *p, const Stage *into) {
   if (module_is_state(f->m, into->out)) return false;        /* it would overwrite what others of this step still read */
   Cost use = cost_of(into->body, t);
   return stage_reduce(p->stage->body) ? inlines_reduction(f, p, into, &use) : inlines_pointwise(f, p, into, &use);
-}
-
-static Expr *put_body(Ctx *c, Expr *e, void *user) {
-  const Stage *p = user;
-  if (e->op != EX_LOAD || e->u.tensor != p->out) return e;
-  Subst s = subst_new(c);
-  for (int i = 0; i < e->n; i++) subst_set(&s, p->axes[i], e->a[i]);
-  return subst_apply(&s, p->body);
 }
 
 /* The latest producer first: earlier ones may then go into it no more, but its operands stay readable for longer. */
@@ -255,10 +261,37 @@ static void each_body(Fuser *f, Body *b, void (*visit)(Fuser *f, Body *b)) {
   visit(f, b);
 }
 
+/* ---- sums over the parts of a concatenation ---- */
+typedef struct { Fuser *f; const Expr *at; bool found; } Parts;
+static void find_parts(const Expr *e, void *user) {
+  Parts *w = user;
+  const Producer *p = e->op == EX_LOAD ? producer(w->f, e->u.tensor) : NULL;
+  if (!p || !p->stage || !picks_by_axis(p->stage)) return;
+  for (int d = 0; d < e->n; d++) w->found |= e->a[d] == w->at && p->stage->body->a[0]->a[0] == p->stage->axes[d]->self;
+}
+
+/* sum(r<2, stacked[r, ..]) becomes stacked[0, ..] + stacked[1, ..]: what was stacked is then read where it is. */
+static void sum_of_parts(Fuser *f, Stage *st) {
+  enum { FEW = 4 };
+  Ctx *c = f->c;
+  Expr *reduce = stage_reduce(st->body), *sum = NULL;
+  int64_t n;
+  if (!reduce || reduce->u.i != RED_SUM || reduce->n != 2 || !ex_is_int(reduce->a[1]->u.sym->extent, &n) || n < 1 || n > FEW) return;
+  Parts w = {f, reduce->a[1], false};
+  expr_visit(reduce->a[0], find_parts, &w);
+  if (!w.found) return;
+  for (int64_t i = 0; i < n; i++) {
+    Expr *part = expr_subst1(c, reduce->a[0], reduce->a[1]->u.sym, ex_int(c, i));
+    sum = sum ? ex_add(c, sum, part) : part;
+  }
+  st->body = expr_replace(c, st->body, reduce, sum);
+}
+
 static void substitute(Fuser *f, Body *b) {
   for (int i = 0; i < b->items.n; i++)
     if (b->items.v[i]->kind == ITEM_GROUP)
-      while (inline_one(f, group_root(b->items.v[i]->group))) continue;
+      do sum_of_parts(f, group_root(b->items.v[i]->group));
+      while (inline_one(f, group_root(b->items.v[i]->group)));
   drop_dead(f, b);
 }
 

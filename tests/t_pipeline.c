@@ -102,6 +102,24 @@ static void a_copy_of_weights_ends_with_them(void) {
   if (!strstr(text, want)) printf("\n%s", text);
 }
 
+/* Maps stacked, weighted and summed over the stack (selective kernels): nobody stacks them. */
+static void a_sum_over_a_stack_reads_its_parts(void) {
+  const char *text = behind("fuse", "x86-64-v3",
+    "module g(a: f32[N,4], b: f32[N,4], w: f32[2], out y: f32[N,4]; N) after stages {\n"
+    "  group \"stack\" {\n"
+    "    both: f32[N,2,4][i0, i1, i2] = select(i1 < 1, a[i0, i2], b[i0, i2])\n"
+    "  }\n"
+    "  group \"weigh\" {\n"
+    "    weighed: f32[N,2,4][i0, i1, i2] = both[i0, i1, i2]*w[i1]\n"
+    "  }\n"
+    "  group \"sum\" {\n"
+    "    y[i0, i1] = sum(r<2, weighed[i0, r, i1])\n"
+    "  }\n"
+    "}\n");
+  CU_ASSERT(strstr(text, "select") == NULL && strstr(text, "sum(") == NULL && strstr(text, "w[0]") != NULL && strstr(text, "w[1]") != NULL);
+  if (strstr(text, "select")) printf("\n%s", text);
+}
+
 static void texts_that_no_pass_leaves(void) {
   static const struct { const char *text, *message; } bad[] = {
     { "module g(out y: f32[4]) after fusion {\n}\n", "1:31: there is no pass 'fusion'" },
@@ -145,6 +163,7 @@ int main(void) {
   CU_add_test(s, "only the passes asked for are dumped", only_the_passes_asked_for_are_dumped);
   CU_add_test(s, "an unknown pass is an error", an_unknown_pass_is_an_error);
   CU_add_test(s, "a copy of weights ends with them", a_copy_of_weights_ends_with_them);
+  CU_add_test(s, "a sum over a stack reads its parts", a_sum_over_a_stack_reads_its_parts);
   CU_add_test(s, "texts that no pass leaves", texts_that_no_pass_leaves);
   CU_basic_run_tests();
   int failures = (int)CU_get_number_of_failures();
