@@ -10,7 +10,7 @@
 #include "regions.h"
 #include "sched.h"
 
-typedef struct { Tensor *of, *buf; Expr **min; } Local;      /* a stage's tensor held in registers or scratch */
+typedef struct { Tensor *of, *buf; Expr **min, **extent; } Local;      /* a part of a stage's tensor held in registers or scratch */
 
 typedef struct {
   Ctx *c;
@@ -59,8 +59,8 @@ static Expr *iter_value(Ctx *c, const Iter *it) {
 
 /* The largest extent that a leaf can have in any run. */
 static int64_t iter_max(Gen *g, const Iter *it) {
-  int64_t n, f;
-  if (it->extent && ex_is_int(it->extent, &n)) return n;
+  int64_t f;
+  if (it->extent && expr_range(g->c, it->extent).max < INT64_MAX) return expr_range(g->c, it->extent).max;
   const Iter *p = it->parent;
   if (!p) return diag_bug(g->c, "iterator %s of unknown extent inside a reduction", it->name), 0;
   f = p->factor[0];
@@ -182,6 +182,16 @@ static Expr *replace_reduce(Ctx *c, Expr *e, void *user) {
   return e == pair[0] ? pair[1] : e;
 }
 
+/* at[] lies in t: what of that is not proved. */
+static Expr *inside(Ctx *c, const Tensor *t, Expr *const *at) {
+  Expr *in = ex_bool(c, true);
+  for (int d = 0; d < t->rank; d++) {
+    Expr *here = ex_lt(c, at[d], t->shape[d]);
+    if (!expr_proves(c, here)) in = ex_and(c, in, here);
+  }
+  return in;
+}
+
 static Stmt *store_result(Run *r, Expr *value) {
   Ctx *c = r->g->c;
   Stage *st = r->l->stage;
@@ -191,7 +201,9 @@ static Stmt *store_result(Run *r, Expr *value) {
     at[i] = st->at ? at_iters(r, st->at[i]) : iter_value(c, r->l->axes.v[i]);
   Expr *real = real_element(r);
   if (real) value = ex_select(c, real, value, ex_const(c, st->out->dtype, 0));
-  return st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
+  Stmt *store = st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
+  Expr *in = st->clipped ? inside(c, to, at) : ex_bool(c, true);
+  return ex_is_const(in) ? store : st_if(c, in, store, NULL);
 }
 
 static Stmt *fresh_loop(Ctx *c, LoopKind kind, const char *name, int64_t n, Stmt *(*body)(Ctx *, Expr *, void *), void *user) {
@@ -360,12 +372,17 @@ static Layout *skewed_rows(Ctx *c, const Tensor *t) {
 static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Ctx *c = g->c;
   Tensor *t = l->stage->out;
-  Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
-  for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
-  Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, extent);   /* equal kernels have equal names */
+  Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), **extent = NEW_ARRAY(c, Expr *, t->rank + 1), *room[MAX_RANK];
+  for (int d = 0; d < t->rank; d++) {
+    int64_t most = expr_range(c, part[d].extent).max;
+    min[d] = part[d].min;
+    extent[d] = part[d].extent;
+    room[d] = most < INT64_MAX ? ex_int(c, most) : extent[d];
+  }
+  Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, room);     /* equal kernels have equal names */
   buf->layout = t->layout ? t->layout : skewed_rows(c, buf);
   buf->scope = l->reg || ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
-  return (Local){t, alloc_in(g, buf), min};
+  return (Local){t, alloc_in(g, buf), min, extent};
 }
 
 static Region (*stage_parts(Gen *g))[MAX_RANK] {
@@ -554,7 +571,7 @@ static Stmt *gen_stage(Gen *g, StageLoops *l) {
   Run r = {.g = g, .l = l, .local = find_local(g, l->stage->out), .partials = 1};
   const Tensor *out = l->stage->out;
   for (int i = 0; r.local && i < out->rank; i++) {
-    l->axes.v[i]->extent = r.local->buf->shape[i];
+    l->axes.v[i]->extent = r.local->extent[i];
     l->axes.v[i]->origin = r.local->min[i];
   }
   return gen_from(&r, 0, BODY);

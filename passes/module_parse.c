@@ -150,6 +150,7 @@ static Stage *read_stage(Reader *r) {
       st->at[d] = read_int(r);
     }
     expect(r, "]");
+    st->clipped = accept(r, "clipped");
   }
   expect(r, "=");
   st->body = parse_expr_as(&r->r.lx, &r->r.scope, st->out->dtype);
