@@ -6,8 +6,8 @@
  *         y = f((A^T M A)[h % m, w % m])     of the tile at h / m, w / m
  * A band is some rows of tiles of one image, and all three are one group that works band by band, so that V and M stay in cache; or
  * everything is one band and each is a kernel. Of maps whose size is open a band is a number of tiles in their order, whatever row or image
- * they are of, and y is made tile by tile: of a tile that ends beyond the map what lies outside is not stored. The transforms are expressions that select by a, b (by h % m, w % m); their schedules
- * unroll those. Source: winograd.def.
+ * they are of, and y is made tile by tile: of a tile that ends beyond the map what lies outside is not stored. The transforms are
+ * expressions that select by a, b (by h % m, w % m); their schedules unroll those. Source: winograd.def.
  */
 #include <math.h>
 
