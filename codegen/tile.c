@@ -16,8 +16,11 @@ static const double
   MEMORY = 6.5,                    /* a vector of 64 bytes from memory */
   NOT_HIDDEN = 0.1,                /* of the shorter one of two times that overlap: the tiles' and memory's */
   FAR_ROW = 0.02, FAR_BLOCK = 0.2, /* a row whose operands do not stay in L2 from one panel to the next: in a line that the hardware follows, or not */
+  POINTER = 0.3,                   /* a row whose distance from the others is not known, beyond those whose addresses registers hold */
   TRAFFIC = 12,                    /* bytes a cycle to and from what lies behind L2 */
   CONFLICT = 0.15;                 /* times the square of the rows beyond those that a set of the L1 cache can hold */
+
+enum { POINTERS = 6 };
 
 typedef struct { const TileProblem *p; int v; int64_t panel; } Panel;
 
@@ -59,6 +62,7 @@ static double step_cost(const Panel *a, int r1, int r2) {
   if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3;
   bool far = all_rows(p) * (double)p->k * 4 > (double)t->l2_bytes / 2;
   if (far) cost += (p->blocks ? FAR_BLOCK : FAR_ROW) * r;
+  if (p->stride[0] < 0) cost += POINTER * fmax(0, r1 - POINTERS);
   cost += from * v * line + CONFLICT * crowd * crowd + (EPILOGUE * r * v + START) / (double)p->k;
   return overlapped(cost, traffic(a, r, far) / TRAFFIC);
 }

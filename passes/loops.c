@@ -16,7 +16,7 @@ typedef struct {
   Ctx *c;
   Sched *s;
   VEC(Local) locals;
-  int64_t scratch;
+  Expr *scratch;                   /* bytes; NULL: none */
 } Gen;
 
 typedef enum { BODY, UPDATE, FINAL } Phase;
@@ -241,11 +241,12 @@ static Tensor *reg_tensor(Ctx *c, const char *name, DType t, int64_t n) {
 }
 
 static Tensor *alloc_in(Gen *g, Tensor *t) {
-  int64_t n;
+  enum { LINE = 64 };
+  Ctx *c = g->c;
   if (t->scope != SCOPE_SCRATCH) return t;
-  if (!ex_is_int(layout_elements(g->c, t), &n)) diag_bug(g->c, "scratch of unknown size for %s", t->name);
-  t->offset = ex_int(g->c, g->scratch);
-  g->scratch += round_up(n * dtype_bytes(t->dtype) + 64, 64);
+  Expr *bytes = ex_mul(c, layout_elements(c, t), ex_int(c, dtype_bytes(t->dtype)));
+  t->offset = g->scratch ? g->scratch : ex_int(c, 0);
+  g->scratch = ex_add(c, t->offset, ex_mul(c, ex_ceil_div(c, ex_add(c, bytes, ex_int(c, LINE)), LINE), ex_int(c, LINE)));
   return t;
 }
 
@@ -357,11 +358,11 @@ static Region iter_region(Ctx *c, const Iter *it) {
   return (Region){ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), inner.min), inner.extent};
 }
 
-/* Rows that would fall on the same few lines of a cache are put one line further apart. */
+/* Rows that would, or might, fall on the same few lines of a cache are put one line further apart. */
 static Layout *skewed_rows(Ctx *c, const Tensor *t) {
   enum { LINE = 64, FEW_SETS = 512 };
   int64_t n;
-  if (t->rank < 2 || !ex_is_int(t->shape[t->rank - 1], &n) || n * dtype_bytes(t->dtype) % FEW_SETS) return NULL;
+  if (t->rank < 2 || (ex_is_int(t->shape[t->rank - 1], &n) && n * dtype_bytes(t->dtype) % FEW_SETS)) return NULL;
   Layout *l = NEW(c, Layout);
   for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
   l->part[t->rank - 2].pad = LINE / (int)dtype_bytes(t->dtype);
@@ -374,10 +375,10 @@ static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Tensor *t = l->stage->out;
   Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), **extent = NEW_ARRAY(c, Expr *, t->rank + 1), *room[MAX_RANK];
   for (int d = 0; d < t->rank; d++) {
-    int64_t most = expr_range(c, part[d].extent).max;
+    bool changes = part[d].extent->flags & EXPR_AXIS;        /* the last block is shorter */
     min[d] = part[d].min;
     extent[d] = part[d].extent;
-    room[d] = most < INT64_MAX ? ex_int(c, most) : extent[d];
+    room[d] = changes ? ex_int(c, expr_range(c, extent[d]).max) : extent[d];
   }
   Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, room);     /* equal kernels have equal names */
   buf->layout = t->layout ? t->layout : skewed_rows(c, buf);
@@ -602,6 +603,7 @@ static void add_stmt(Signature *s, const Stmt *st) {
   if (st->extent) expr_visit(st->extent, add_expr, s);
   if (st->index) expr_visit(st->index, add_expr, s);
   if (st->value) expr_visit(st->value, add_expr, s);
+  if (st->op == ST_ALLOC && st->tensor->offset) expr_visit(st->tensor->offset, add_expr, s);
   for (int i = 0; i < st->n; i++)
     if (st->body[i]) add_stmt(s, st->body[i]);
 }

@@ -25,10 +25,18 @@ static void touch(Plan *p, Tensor *t) {
   p->lives.v[i - 1].last = p->now;
 }
 
+/* All calls share a thread's scratch, one after the other. */
+static void want_scratch(Module *m, const Stmt *call) {
+  Subst here = subst_new(m->c);
+  for (int i = 0; i < call->kernel->dims.n; i++) subst_set(&here, call->kernel->dims.v[i], call->dims[i]->self);
+  if (call->kernel->scratch_bytes) m->scratch_bytes = ex_max(m->c, m->scratch_bytes, subst_apply(&here, call->kernel->scratch_bytes));
+}
+
 static void walk(Plan *p, const Stmt *s) {
   int begin = p->now;
   if (s->op == ST_CALL) {
     for (int i = 0; i < s->kernel->nparams; i++) touch(p, s->args[i]);
+    want_scratch(p->m, s);
     p->now++;
   }
   if (s->op == ST_IF && s->value->op == EX_FETCH) touch(p, s->value->u.tensor);
@@ -189,6 +197,7 @@ static void measure(Plan *p) {
 
 void pass_memplan(Module *m) {
   Plan p = {.m = m, .c = m->c, .index = map_new(m->c)};
+  m->scratch_bytes = ex_int(m->c, 0);
   walk(&p, m->program);
   widen_over_loops(&p);
   measure(&p);

@@ -247,6 +247,8 @@ static void add_memory(Printer *p) {
   if (m->arena_bytes) {
     str_add(&p->s, " arena ");
     add_expr(p, &p->canon, m->arena_bytes);
+    str_add(&p->s, " scratch ");
+    add_expr(p, &p->canon, m->scratch_bytes);
   }
   str_add(&p->s, m->weight_bytes ? " weights %lld\n" : "\n", (long long)m->weight_bytes);
 }

@@ -693,17 +693,18 @@ static void test_softmax(void) {
   }
 }
 
-/* softmax(q k^T * scale) v, the heads side by side in the output or not */
+/* softmax(q k^T * scale) v, the heads side by side in the output or not; keys 0: rows and keys are one open extent */
 static void attention(int64_t heads, int64_t rows, int64_t keys, int64_t d, bool merged) {
   Case k = start((uint32_t)(rows + keys));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(3, MAX(rows, keys), heads, d));
-  Stage *s = stage(&k, tensor(&k, "scores", DIMS(heads, rows, keys))), *m = stage(&k, tensor(&k, "m", DIMS(heads, rows))),
-        *e = stage(&k, tensor(&k, "e", DIMS(heads, rows, keys))), *z = stage(&k, tensor(&k, "z", DIMS(heads, rows))),
-        *p = stage(&k, tensor(&k, "p", DIMS(heads, rows, keys)));
-  Stage *o = merged ? stage(&k, tensor(&k, "o", DIMS(rows, heads * d))) : stage(&k, tensor(&k, "o", DIMS(heads, rows, d)));
+  Expr *h_n = ex_int(c, heads), *r_n = maybe_open(&k, rows, !keys), *k_n = keys ? ex_int(c, keys) : r_n;
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(ex_int(c, 3), keys ? ex_int(c, MAX(rows, keys)) : r_n, h_n, ex_int(c, d))));
+#define MADE(name, ...) stage(&k, tensor_new(c, name, DT_F32, EXTENTS(__VA_ARGS__)))
+  Stage *s = MADE("scores", h_n, r_n, k_n), *m = MADE("m", h_n, r_n), *e = MADE("e", h_n, r_n, k_n), *z = MADE("z", h_n, r_n), *p = MADE("p", h_n, r_n, k_n);
+  Stage *o = merged ? MADE("o", r_n, ex_int(c, heads * d)) : MADE("o", h_n, r_n, ex_int(c, d));
+#undef MADE
   Sym *r = sym_axis(c, SYM_REDUCE, "r", ex_int(c, d)), *key[3];
-  for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", ex_int(c, keys));
+  for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", k_n);
 #define AXES(st) st->axes[0]->self, st->axes[1]->self
   Expr *scale = ex_const(c, DT_F32, 0.5), *i = s->axes[1]->self, *j = s->axes[2]->self, *h = s->axes[0]->self;
   s->body = ex_mul(c, scale, ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, ex_int(c, 0), i, h, r->self), at(&k, x, ex_int(c, 1), j, h, r->self)), &r, 1));
@@ -722,6 +723,9 @@ static void test_attention(void) {
   EACH_CPU {
     attention(2, 60, 20, 16, true);
     attention(3, 6, 35, 12, false);
+    attention(2, 1, 0, 16, true);
+    attention(2, 67, 0, 16, true);
+    attention(3, 19, 0, 12, false);
     small_caches = true;
     attention(2, 29, 64, 16, true);
     small_caches = false;
