@@ -42,7 +42,8 @@ static const char *cpu_name(const Target *t) { return strcmp(t->name, "host") ? 
 
 /* At the largest sizes; -1 if a dimension has no bound but the one that every dimension has. */
 static int64_t workspace_bytes(Module *m) {
-  Range arena = expr_range(m->c, m->arena_bytes), scratch = expr_range(m->c, m->scratch_bytes);
+  Range none = {0, 0, 1}, arena = m->arena_bytes ? expr_range(m->c, m->arena_bytes) : none;
+  Range scratch = m->scratch_bytes ? expr_range(m->c, m->scratch_bytes) : none;
   int64_t bytes;
   for (int i = 0; i < m->graph->dims.n; i++)
     if (m->graph->dims.v[i]->max >= DIM_MAX) return -1;
