@@ -74,9 +74,9 @@ int tile_next_run(int r) {
   return 0;
 }
 
-static double rest_cost(const Panel *a, int rest, int r, int r2) {
+static double rest_cost(const Panel *a, int64_t rest, int r, int r2) {
   double cost = 0;
-  for (int run = r; rest > 0; run = tile_next_run(run)) cost += rest / run * step_cost(a, run, r2), rest %= run;
+  for (int run = r; rest > 0; run = tile_next_run(run)) cost += (double)(rest / run) * step_cost(a, run, r2), rest %= run;
   return cost;
 }
 
@@ -85,10 +85,18 @@ static double line_cost(const Panel *a, int r1, int r2, double *rows) {
   int64_t n = a->p->rows[0];
   *rows = (double)n;
   if (n >= 0) return (double)(n / r1) * step_cost(a, r1, r2) + (n % r1 ? step_cost(a, (int)(n % r1), r2) : 0);
-  double rest = 0;                                           /* the mean of all rests */
-  for (int i = 1; i < r1; i++) rest += rest_cost(a, i, r1, r2) / r1;
+  double sum = 0;
+  *rows = 0;
+  if (a->p->multiple > 1) {                                  /* as many for one of it as for all of some */
+    for (int64_t some = a->p->multiple, times = MAX(TILE_OPEN / some, 1); times > 0; some *= 2, times /= 2) {
+      sum += (double)times * rest_cost(a, some, r1, r2);
+      *rows += (double)(times * some);
+    }
+    return sum;
+  }
+  for (int i = 1; i < r1; i++) sum += rest_cost(a, i, r1, r2) / r1;          /* the mean of all rests */
   *rows = TILE_OPEN / r1 * r1 + (r1 - 1) / 2.0;
-  return TILE_OPEN / r1 * step_cost(a, r1, r2) + rest;
+  return TILE_OPEN / r1 * step_cost(a, r1, r2) + sum;
 }
 
 static Tile judge(const TileProblem *p, int r1, int r2, int v) {

@@ -66,6 +66,12 @@ static double size_of(const Expr *extent) {
   return ex_is_int(extent, &n) ? (double)n : OPEN;
 }
 
+static double size_of_all(const Tensor *t) {
+  double n = 1;
+  for (int d = 0; d < t->rank; d++) n *= size_of(t->shape[d]);
+  return n;
+}
+
 int64_t contract_rows(const Contract *k, int64_t open) {
   int64_t n, rows = 1;
   for (int i = 0; i < k->n; i++)
@@ -112,7 +118,7 @@ static double axis_cost(Contract *k, int i, bool may_move) {
   if (!bad) return cost;
   double copy = rows < MIN_POINTS ? INFINITY : 2.5 * products / (double)rows, whole = INFINITY;
   const Expr *operand = whole_operand(c, k->panel, s, &k->dim);
-  if (operand && may_move) whole = size_of(tensor_elements(c, operand->u.tensor)) / elements;
+  if (operand && may_move) whole = size_of_all(operand->u.tensor) / elements;
   k->operand = whole < copy ? operand : NULL;
   return cost + fmin(copy, whole);
 }

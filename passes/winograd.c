@@ -71,7 +71,7 @@ static bool match_map(Conv *k, Expr *e) {
          offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
 }
 
-enum { OPEN_IMAGES = 2, OPEN_SIDE = 56 };
+enum { OPEN_IMAGES = 1, OPEN_SIDE = 56 };
 
 static int64_t usual(const Expr *extent, int64_t open) {
   int64_t n;
