@@ -171,6 +171,7 @@ static TileProblem tile_problem(Plan *p) {
     RowStride w = {c, p->loop[p->row[i]].sym, 0};
     expr_visit(p->w.broadcast, find_stride, &w);
     t.rows[i] = p->loop[p->row[i]].n;
+    if (!i) t.multiple = expr_range(c, p->loop[p->row[i]].extent).multiple;
     t.stride[i] = w.stride;
   }
   t.blocks = blocked_axis(p) != NULL;

@@ -808,7 +808,7 @@ static void emit_alloc(Emit *e, const Stmt *s) {
   const Tensor *t = s->tensor;
   if (t->scope == SCOPE_SCRATCH) {
     if (!t->offset) diag_bug(e->c, "scratch tensor %s of %s has no place", t->name, e->kernel->name);
-    Ref at = int_const(e, t->offset->u.i);
+    Ref at = int_value(e, eval(e, t->offset));
     map_set(&e->bases, KEY(t), LLVMBuildGEP2(e->b, e->i8, e->scratch, &at, 1, ""));
     emit_stmt(e, s->body[0]);
     return;
@@ -980,7 +980,8 @@ void emit_plan(Emit *e) {
   e->overflow = LLVMBuildAlloca(e->b, e->i1, "overflow");
   LLVMBuildStore(e->b, LLVMConstNull(e->i1), e->overflow);
   memo_open(e);
-  store_at(e, LLVMGetParam(fn, 1), e->i64, at++, int_value(e, eval(e, e->m->arena_bytes)));
+  Expr *bytes[] = {e->m->arena_bytes, e->m->scratch_bytes};
+  for (int i = 0; i < COUNT(bytes); i++) store_at(e, LLVMGetParam(fn, 1), e->i64, at++, int_value(e, eval(e, bytes[i])));
   for (int i = 0; i < e->m->graph->outputs.n; i++)
     for (int d = 0; d < e->m->graph->outputs.v[i]->rank; d++)
       store_at(e, LLVMGetParam(fn, 1), e->i64, at++, int_value(e, eval(e, e->m->graph->outputs.v[i]->shape[d])));

@@ -143,12 +143,12 @@ void entry_emit(Module *m, const EntryInfo *info, ObjectList *out) {
   const char *list = array_of(&e, "ptr", kernels, m->kernels.n), *labels = array_of(&e, "ptr", sources, m->kernels.n);
   str_add(&e.s,
           "@dlc_rt_this = hidden constant { ptr, ptr, ptr, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, "
-          "i64, i64, ptr, ptr, i64, ptr, ptr } "
+          "i64, ptr, ptr, i64, ptr, ptr } "
           "{ ptr %s, ptr %s, ptr %s, i32 %d, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, ptr %s, "
-          "ptr %s, ptr %s, i64 %lld, i64 %lld, "
+          "ptr %s, ptr %s, i64 %lld, "
           "ptr @dlc_plan, ptr @dlc_main, i64 %d, ptr %s, ptr %s }\n",
           name, json, needs, g->inputs.n, g->outputs.n, n, m->opt->threads, in, outs, in_sym, out_sym, lo, hi, dims,
-          m->weight_bytes ? "@dlc_weights" : "null", (long long)m->weight_bytes, (long long)m->scratch_bytes,
+          m->weight_bytes ? "@dlc_weights" : "null", (long long)m->weight_bytes,
           m->kernels.n, list, labels);
   str_add(&e.s, "@%s_model = constant { i32, i32, i32, i32, ptr, ptr, i32, i32, ptr, ptr, [12 x ptr], i32, i32, ptr, ptr, ptr, ptr } "
                 "{ i32 %zu, i32 %d, i32 %d, i32 %d, ptr %s, ptr %s, i32 %d, i32 %d, ptr %s, ptr %s, [12 x ptr] [", info->prefix, sizeof(dlc_model),

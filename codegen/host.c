@@ -39,7 +39,7 @@ bool host_compute(Module *m, Stage *const *stages, int n, void *const *out) {
     int64_t total = 1;
     if (loop && !ex_is_int(loop->extent, &total)) return false;
     Native *native = native_load(&h, k);
-    native_run(native, params, NULL, 0, total, scratch_block(&h, k->scratch_bytes));
+    native_run(native, params, NULL, 0, total, scratch_block(&h, k->scratch_bytes ? k->scratch_bytes->u.i : 0));
     native_free(native);
   }
   return true;

@@ -235,9 +235,14 @@ static bool same_param(const Tensor *a, const Tensor *b) {
   return a->data && a->data == b->data && a->layout && b->layout && !memcmp(a->layout, b->layout, sizeof *a->layout);
 }
 
+static bool fits_scratch(Ctx *c, const Kernel *next, const Kernel *k) {
+  if (next->scratch_bytes == k->scratch_bytes || !next->scratch_bytes) return true;
+  return k->scratch_bytes && expr_proves(c, ex_le(c, next->scratch_bytes, k->scratch_bytes));
+}
+
 /* May next be called where k is, with the memory that was planned for k? */
 static bool stands_for(const Module *m, const Kernel *next, const Kernel *k) {
-  if (next->nparams != k->nparams || next->dims.n != k->dims.n || next->scratch_bytes > m->scratch_bytes) return false;
+  if (next->nparams != k->nparams || next->dims.n != k->dims.n || !fits_scratch(m->c, next, k)) return false;
   for (int i = 0; i < k->dims.n; i++)
     if (next->dims.v[i] != k->dims.v[i]) return false;
   for (int i = 0; i < k->nparams; i++)

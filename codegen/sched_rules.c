@@ -463,7 +463,11 @@ static const char *rule_block(Case *k) {
     loop[i] = (StageLoop){name, const_extent(axes[i].extent), is_loop(k, i) && g->block[i] != 1};
     if (!is_loop(k, i) || !g->block[i]) continue;
     if (g->block[i] == 1) step = name;
-    else str_add(&k->text, "split %s %d -> %s %s.r; ", name, (int)g->block[i], step, name), loop[i].name = ctx_printf(c, "%s.r", name);
+    else {
+      const char *how = ex_is_int(root->axes[i]->extent, NULL) ? "split" : "chunk";
+      str_add(&k->text, "%s %s %d -> %s %s.r; ", how, name, (int)g->block[i], step, name);
+      loop[i].name = ctx_printf(c, "%s.r", name);
+    }
     int at = par.n;
     vec_push(c, &par, step);
     Moving here = moving_with(k, axes, part, i);

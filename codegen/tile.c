@@ -16,8 +16,11 @@ static const double
   MEMORY = 6.5,                    /* a vector of 64 bytes from memory */
   NOT_HIDDEN = 0.1,                /* of the shorter one of two times that overlap: the tiles' and memory's */
   FAR_ROW = 0.02, FAR_BLOCK = 0.2, /* a row whose operands do not stay in L2 from one panel to the next: in a line that the hardware follows, or not */
+  POINTER = 0.3,                   /* a row whose distance from the others is not known, beyond those whose addresses registers hold */
   TRAFFIC = 12,                    /* bytes a cycle to and from what lies behind L2 */
   CONFLICT = 0.15;                 /* times the square of the rows beyond those that a set of the L1 cache can hold */
+
+enum { POINTERS = 6 };
 
 typedef struct { const TileProblem *p; int v; int64_t panel; } Panel;
 
@@ -59,6 +62,7 @@ static double step_cost(const Panel *a, int r1, int r2) {
   if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3;
   bool far = all_rows(p) * (double)p->k * 4 > (double)t->l2_bytes / 2;
   if (far) cost += (p->blocks ? FAR_BLOCK : FAR_ROW) * r;
+  if (p->stride[0] < 0) cost += POINTER * fmax(0, r1 - POINTERS);
   cost += from * v * line + CONFLICT * crowd * crowd + (EPILOGUE * r * v + START) / (double)p->k;
   return overlapped(cost, traffic(a, r, far) / TRAFFIC);
 }
@@ -70,9 +74,9 @@ int tile_next_run(int r) {
   return 0;
 }
 
-static double rest_cost(const Panel *a, int rest, int r, int r2) {
+static double rest_cost(const Panel *a, int64_t rest, int r, int r2) {
   double cost = 0;
-  for (int run = r; rest > 0; run = tile_next_run(run)) cost += rest / run * step_cost(a, run, r2), rest %= run;
+  for (int run = r; rest > 0; run = tile_next_run(run)) cost += (double)(rest / run) * step_cost(a, run, r2), rest %= run;
   return cost;
 }
 
@@ -81,10 +85,18 @@ static double line_cost(const Panel *a, int r1, int r2, double *rows) {
   int64_t n = a->p->rows[0];
   *rows = (double)n;
   if (n >= 0) return (double)(n / r1) * step_cost(a, r1, r2) + (n % r1 ? step_cost(a, (int)(n % r1), r2) : 0);
-  double rest = 0;                                           /* the mean of all rests */
-  for (int i = 1; i < r1; i++) rest += rest_cost(a, i, r1, r2) / r1;
+  double sum = 0;
+  *rows = 0;
+  if (a->p->multiple > 1) {                                  /* as many for one of it as for all of some */
+    for (int64_t some = a->p->multiple, times = MAX(TILE_OPEN / some, 1); times > 0; some *= 2, times /= 2) {
+      sum += (double)times * rest_cost(a, some, r1, r2);
+      *rows += (double)(times * some);
+    }
+    return sum;
+  }
+  for (int i = 1; i < r1; i++) sum += rest_cost(a, i, r1, r2) / r1;          /* the mean of all rests */
   *rows = TILE_OPEN / r1 * r1 + (r1 - 1) / 2.0;
-  return TILE_OPEN / r1 * step_cost(a, r1, r2) + rest;
+  return TILE_OPEN / r1 * step_cost(a, r1, r2) + sum;
 }
 
 static Tile judge(const TileProblem *p, int r1, int r2, int v) {

@@ -11,6 +11,7 @@ typedef struct {
   const Target *target;
   int lanes;
   int64_t rows[2];                 /* of the axes that a tile may take rows from, inner first; -1: open */
+  int64_t multiple;                /* of open rows: their number is one of this */
   int64_t stride[2];               /* bytes from one row's first operand to the next one's; -1: not known */
   int64_t store_row, store_vector; /* bytes from one row's result, from one vector of results, to the next; -1: not known */
   bool blocks;                     /* the broadcast operand lies in blocks of the reduction that are far apart */

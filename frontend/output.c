@@ -42,11 +42,12 @@ static const char *cpu_name(const Target *t) { return strcmp(t->name, "host") ? 
 
 /* At the largest sizes; -1 if a dimension has no bound but the one that every dimension has. */
 static int64_t workspace_bytes(Module *m) {
-  Range r = m->arena_bytes ? expr_range(m->c, m->arena_bytes) : (Range){0, 0, 1};
+  Range none = {0, 0, 1}, arena = m->arena_bytes ? expr_range(m->c, m->arena_bytes) : none;
+  Range scratch = m->scratch_bytes ? expr_range(m->c, m->scratch_bytes) : none;
   int64_t bytes;
   for (int i = 0; i < m->graph->dims.n; i++)
     if (m->graph->dims.v[i]->max >= DIM_MAX) return -1;
-  return r.max == INT64_MAX || !add_ok(r.max, m->scratch_bytes, &bytes) ? -1 : bytes;
+  return arena.max == INT64_MAX || scratch.max == INT64_MAX || !add_ok(arena.max, scratch.max, &bytes) ? -1 : bytes;
 }
 
 static const char *header_of(Module *m, const char *sha256) {

@@ -48,6 +48,7 @@ typedef struct Stage {
   Expr *body;
   Expr **at;                       /* where in out the element [axes] goes; NULL: at [axes]. Else the stage writes a part of out, the
                                     * extents of axes are the part's (passes/views.c) */
+  bool clipped;                    /* what `at` puts outside of out is not stored */
 } Stage;
 
 /* ---- the table (op.c) ---- */

@@ -474,7 +474,7 @@ static Stmt *read_alloc(TextReader *r) {
   if (!reg) lex_expect(&r->lx, "scratch");
   Tensor *t = text_read_tensor(r), *outer = map_get(&r->scope.tensors, KEY(t->name));
   t->scope = reg ? SCOPE_REG : SCOPE_SCRATCH;
-  if (!reg && lex_accept(&r->lx, "at")) t->offset = ex_int(r->c, lex_int(&r->lx));
+  if (!reg && lex_accept(&r->lx, "at")) t->offset = parse_expr_as(&r->lx, &r->scope, DT_I64);
   if (reg && !ex_is_int(layout_elements(r->c, t), NULL)) lex_fail(&at, "registers need a constant size");
   map_set(&r->scope.tensors, KEY(t->name), t);
   Stmt *st = st_alloc(r->c, t, text_read_block(r));
@@ -629,8 +629,7 @@ Kernel *text_read_kernel(TextReader *outer) {
   for (int i = 0; i < dims.n; i++) vec_push(r->c, &k->dims, dims.v[i]);
   read_params(r, k);
   text_skip_dims(r);
-  if (lex_accept(&r->lx, "scratch")) k->scratch_bytes = lex_int(&r->lx);
-  if (k->scratch_bytes < 0) lex_fail(&r->lx, "no such number of bytes");
+  if (lex_accept(&r->lx, "scratch")) k->scratch_bytes = parse_expr_as(&r->lx, &r->scope, DT_I64);
   if (lex_accept(&r->lx, "why")) k->why = text_read_string(r);
   if (lex_accept(&r->lx, "@")) k->source = text_read_string(r);
   k->body = text_read_block(r);

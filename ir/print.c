@@ -470,7 +470,7 @@ static void print_head(Str *s, const Kernel *k) {
   if (k->dims.n) str_add(s, "; ");
   text_dims(s, k->dims.v, k->dims.n);
   str_add(s, ")");
-  if (k->scratch_bytes) str_add(s, " scratch %lld", (long long)k->scratch_bytes);
+  if (k->scratch_bytes && !ex_equals_int(k->scratch_bytes, 0)) str_add(s, " scratch %s", expr_text(s->ctx, k->scratch_bytes));
   if (k->why && *k->why) {
     str_add(s, " why ");
     lex_add_string(s, k->why);

@@ -43,7 +43,7 @@ struct Kernel {
   bool *shares;                    /* per param: some call gives it the memory of another param (in place); NULL: none */
   VEC(Sym *) dims;
   Stmt *body;
-  int64_t scratch_bytes;           /* per thread, after lowering */
+  Expr *scratch_bytes;             /* per thread, after lowering; NULL: none */
   const char *why;                 /* rule that scheduled it, for --explain */
   const char *source;              /* the ONNX nodes it came from, for profiles */
   struct Group *group;             /* of stages that it was made of; NULL: read from text */

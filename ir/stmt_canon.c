@@ -268,6 +268,7 @@ Kernel *kernel_canonical(Ctx *c, const Kernel *kernel) {
   for (int i = 0; i < kernel->dims.n; i++) copy->dims.v[i] = copy_sym(&k, kernel->dims.v[i]);
   copy->params = NEW_ARRAY(c, Tensor *, kernel->nparams + 1);
   for (int i = 0; i < kernel->nparams; i++) copy->params[i] = copy_tensor(&k, kernel->params[i]);
+  if (kernel->scratch_bytes) copy->scratch_bytes = copy_expr(&k, kernel->scratch_bytes);
   copy->body = copy_stmt(&k, kernel->body);
   return copy;
 }

@@ -3,12 +3,14 @@
  * Before: s[.., q, k] = f(sum(d) ..)   rows of s (max, exp, sum, a quotient)   o[.., q, ..] = sum(k) p[.., q, k] * v[.., k, ..]
  * After:  one group with the root o: the others are computed inside its loops for a block of q, so that what has a row a q and a column a
  *         k never leaves the cache. A factor of p that does not move with k comes after the sum: o = sum(k) (e * v) / z.
- * Only extents decide: nothing here knows where the products come from. Extents that are not known yet are left alone.
+ * Only extents decide: nothing here knows where the products come from. What they need of a block whose extents are open is scratch of a size
+ * that follows at run time.
  */
 #include "passes.h"
 #include "regions.h"
 
-enum { MIN_ROWS = 4, MOST_ROWS = 56 };                       /* of a block: enough for register tiles, few enough for the cache */
+enum { MIN_ROWS = 4, MOST_ROWS = 56,                         /* of a block: enough for register tiles, few enough for the cache */
+       OPEN_ROWS = 64, OPEN = 512 };                         /* of open ones; what another extent that is not known counts as */
 
 typedef struct { Item *item; Body *body; int users; bool fixed; int writers; } Made;   /* how a tensor comes about; users: stages */
 typedef struct { Module *m; Ctx *c; Map made; } Survey;
@@ -169,7 +171,7 @@ static bool choose_blocks(Chain *w, int64_t *block, int *rows) {
   return *rows >= 0;
 }
 
-/* Bytes that the members need in a block; -1: not known. */
+/* Bytes that the members need in a block; -1: too many. */
 static int64_t block_bytes(Ctx *c, const Group *g) {
   Region axes[2 * MAX_RANK], (*part)[MAX_RANK] = ctx_alloc(c, sizeof *part * (size_t)g->stages.n);
   int64_t sum = 0, n;
@@ -179,19 +181,22 @@ static int64_t block_bytes(Ctx *c, const Group *g) {
     const Tensor *t = g->stages.v[i]->out;
     int64_t bytes = dtype_bytes(t->dtype);
     for (int d = 0; d < t->rank; d++)
-      if (!part[i][d].extent || !ex_is_int(part[i][d].extent, &n) || !mul_ok(bytes, n, &bytes)) return -1;
+      if (!part[i][d].extent || !mul_ok(bytes, ex_is_int(part[i][d].extent, &n) ? n : MIN(expr_range(c, part[i][d].extent).max, OPEN), &bytes)) return -1;
     sum += bytes;
   }
   return sum;
 }
 
-/* As many rows as leave the members in half of the second-level cache, in blocks of equal size; false: not even a few fit. */
+/* As many rows as leave the members in half of the second-level cache, in blocks of equal size where their number is known; false: not even
+ * a few fit. */
 static bool size_blocks(Chain *w, Group *g, int rows) {
   Ctx *c = w->s->c;
   int64_t n, room = w->s->m->target->l2_bytes / 2;
-  if (!ex_is_int(w->root->out->shape[rows], &n) || n < MIN_ROWS) return false;
-  for (int64_t most = MIN(MOST_ROWS, n); most >= MIN(MIN_ROWS, n); most -= 2) {
-    g->block[rows] = (n + (n + most - 1) / most - 1) / ((n + most - 1) / most);
+  bool known = ex_is_int(w->root->out->shape[rows], &n);
+  if (!known) n = OPEN_ROWS;
+  if (n < MIN_ROWS) return false;
+  for (int64_t most = known ? MIN(MOST_ROWS, n) : n; most >= MIN(MIN_ROWS, n); most -= 2) {
+    g->block[rows] = known ? (n + (n + most - 1) / most - 1) / ((n + most - 1) / most) : most;
     int64_t bytes = block_bytes(c, g);
     if (bytes < 0) return false;
     if (bytes <= room) return true;

@@ -66,6 +66,12 @@ static double size_of(const Expr *extent) {
   return ex_is_int(extent, &n) ? (double)n : OPEN;
 }
 
+static double size_of_all(const Tensor *t) {
+  double n = 1;
+  for (int d = 0; d < t->rank; d++) n *= size_of(t->shape[d]);
+  return n;
+}
+
 int64_t contract_rows(const Contract *k, int64_t open) {
   int64_t n, rows = 1;
   for (int i = 0; i < k->n; i++)
@@ -112,7 +118,7 @@ static double axis_cost(Contract *k, int i, bool may_move) {
   if (!bad) return cost;
   double copy = rows < MIN_POINTS ? INFINITY : 2.5 * products / (double)rows, whole = INFINITY;
   const Expr *operand = whole_operand(c, k->panel, s, &k->dim);
-  if (operand && may_move) whole = size_of(tensor_elements(c, operand->u.tensor)) / elements;
+  if (operand && may_move) whole = size_of_all(operand->u.tensor) / elements;
   k->operand = whole < copy ? operand : NULL;
   return cost + fmin(copy, whole);
 }
@@ -128,6 +134,17 @@ static bool both_move(Contract *k) {
   return false;
 }
 
+/* Groups narrower than a vector whose channels lie side by side: vectors hold those of several groups. */
+static bool has_narrow_groups(const Contract *k) {
+  for (int i = 0; i < k->n; i++) {
+    Sym *s = k->st->axes[k->axis[i].axis];
+    if (k->axis[i].part != AXIS_LOW || k->axis[i].by >= k->lanes || access_store_stride(k->c, k->st, s, k->lanes) != 1) continue;
+    Walk w = access_walk(k->c, k->st->body, s, k->lanes);
+    if (w.turned && !w.bad) return true;
+  }
+  return false;
+}
+
 const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
   Expr *index[MAX_RANK];
   Subst s = subst_new(c);
@@ -136,6 +153,7 @@ const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k) {
   if (!is_contraction(k->reduce)) return "not a sum of products";
   if (st->out->dtype != DT_F32 || k->reduce->dtype != DT_F32) return "not f32";
   find_axes(k, &s);
+  if (has_narrow_groups(k)) return "groups are narrower than a vector";
   for (int i = 0; i < st->out->rank; i++) index[i] = subst_apply(&s, stage_index(st, i));
   k->body = subst_apply(&s, st->body);
   k->reduce = stage_reduce(k->body);

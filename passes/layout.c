@@ -53,7 +53,8 @@ static void find_roles(const Expr *e, void *user) {
   if (e->op != EX_LOAD || e->u.tensor->data) return;
   const Stage *st = r->st;
   const Tensor *t = e->u.tensor;
-  r->channel_last |= !is_blocked(t) && uses_axes(e, st, 2, st->out->rank) && e->a[e->n - 1] == st->axes[1]->self;
+  bool spatial = uses_axes(e, st, 2, st->out->rank) || (st->clipped && uses_axes(e, st, 0, 1));       /* tile by tile, all in one axis */
+  r->channel_last |= !is_blocked(t) && spatial && e->a[e->n - 1] == st->axes[1]->self;
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && in_lanes(r->c, e, st);
 }
 

@@ -10,13 +10,13 @@
 #include "regions.h"
 #include "sched.h"
 
-typedef struct { Tensor *of, *buf; Expr **min; } Local;      /* a stage's tensor held in registers or scratch */
+typedef struct { Tensor *of, *buf; Expr **min, **extent; } Local;      /* a part of a stage's tensor held in registers or scratch */
 
 typedef struct {
   Ctx *c;
   Sched *s;
   VEC(Local) locals;
-  int64_t scratch;
+  Expr *scratch;                   /* bytes; NULL: none */
 } Gen;
 
 typedef enum { BODY, UPDATE, FINAL } Phase;
@@ -59,8 +59,8 @@ static Expr *iter_value(Ctx *c, const Iter *it) {
 
 /* The largest extent that a leaf can have in any run. */
 static int64_t iter_max(Gen *g, const Iter *it) {
-  int64_t n, f;
-  if (it->extent && ex_is_int(it->extent, &n)) return n;
+  int64_t f;
+  if (it->extent && expr_range(g->c, it->extent).max < INT64_MAX) return expr_range(g->c, it->extent).max;
   const Iter *p = it->parent;
   if (!p) return diag_bug(g->c, "iterator %s of unknown extent inside a reduction", it->name), 0;
   f = p->factor[0];
@@ -182,6 +182,16 @@ static Expr *replace_reduce(Ctx *c, Expr *e, void *user) {
   return e == pair[0] ? pair[1] : e;
 }
 
+/* at[] lies in t: what of that is not proved. */
+static Expr *inside(Ctx *c, const Tensor *t, Expr *const *at) {
+  Expr *in = ex_bool(c, true);
+  for (int d = 0; d < t->rank; d++) {
+    Expr *here = ex_lt(c, at[d], t->shape[d]);
+    if (!expr_proves(c, here)) in = ex_and(c, in, here);
+  }
+  return in;
+}
+
 static Stmt *store_result(Run *r, Expr *value) {
   Ctx *c = r->g->c;
   Stage *st = r->l->stage;
@@ -191,7 +201,9 @@ static Stmt *store_result(Run *r, Expr *value) {
     at[i] = st->at ? at_iters(r, st->at[i]) : iter_value(c, r->l->axes.v[i]);
   Expr *real = real_element(r);
   if (real) value = ex_select(c, real, value, ex_const(c, st->out->dtype, 0));
-  return st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
+  Stmt *store = st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
+  Expr *in = st->clipped ? inside(c, to, at) : ex_bool(c, true);
+  return ex_is_const(in) ? store : st_if(c, in, store, NULL);
 }
 
 static Stmt *fresh_loop(Ctx *c, LoopKind kind, const char *name, int64_t n, Stmt *(*body)(Ctx *, Expr *, void *), void *user) {
@@ -229,11 +241,12 @@ static Tensor *reg_tensor(Ctx *c, const char *name, DType t, int64_t n) {
 }
 
 static Tensor *alloc_in(Gen *g, Tensor *t) {
-  int64_t n;
+  enum { LINE = 64 };
+  Ctx *c = g->c;
   if (t->scope != SCOPE_SCRATCH) return t;
-  if (!ex_is_int(layout_elements(g->c, t), &n)) diag_bug(g->c, "scratch of unknown size for %s", t->name);
-  t->offset = ex_int(g->c, g->scratch);
-  g->scratch += round_up(n * dtype_bytes(t->dtype) + 64, 64);
+  Expr *bytes = ex_mul(c, layout_elements(c, t), ex_int(c, dtype_bytes(t->dtype)));
+  t->offset = g->scratch ? g->scratch : ex_int(c, 0);
+  g->scratch = ex_add(c, t->offset, ex_mul(c, ex_ceil_div(c, ex_add(c, bytes, ex_int(c, LINE)), LINE), ex_int(c, LINE)));
   return t;
 }
 
@@ -345,17 +358,19 @@ static Region iter_region(Ctx *c, const Iter *it) {
   return (Region){ex_add(c, ex_add(c, it->base, ex_mul(c, o, it->run)), inner.min), inner.extent};
 }
 
-/* Rows begin with a line of the cache, and not all on the same few lines. */
+/* Rows begin with a line of the cache, and not all on the same few lines; those of open length might: they are a line further apart. */
 static Layout *lined_rows(Ctx *c, const Tensor *t) {
   enum { LINE = 64, FEW_SETS = 512 };
-  int64_t n, size = dtype_bytes(t->dtype);
-  if (t->rank < 2 || !ex_is_int(t->shape[t->rank - 1], &n) || n * size < LINE) return NULL;
-  int64_t row = round_up(n * size, LINE);
-  row += row % FEW_SETS ? 0 : LINE;
-  if (row == n * size) return NULL;
+  int64_t n, size = dtype_bytes(t->dtype), gap = LINE;
+  if (t->rank < 2) return NULL;
+  if (ex_is_int(t->shape[t->rank - 1], &n)) {
+    int64_t row = round_up(n * size, LINE);
+    gap = row % FEW_SETS ? row - n * size : row + LINE - n * size;
+    if (n * size < LINE || !gap) return NULL;
+  }
   Layout *l = NEW(c, Layout);
   for (int d = 0; d < t->rank; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
-  l->part[t->rank - 2].pad = (int32_t)((row - n * size) / size);
+  l->part[t->rank - 2].pad = (int32_t)(gap / size);
   return l;
 }
 
@@ -363,12 +378,17 @@ static Layout *lined_rows(Ctx *c, const Tensor *t) {
 static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
   Ctx *c = g->c;
   Tensor *t = l->stage->out;
-  Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), *extent[MAX_RANK];
-  for (int d = 0; d < t->rank; d++) min[d] = part[d].min, extent[d] = part[d].extent;
-  Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, extent);   /* equal kernels have equal names */
+  Expr **min = NEW_ARRAY(c, Expr *, t->rank + 1), **extent = NEW_ARRAY(c, Expr *, t->rank + 1), *room[MAX_RANK];
+  for (int d = 0; d < t->rank; d++) {
+    bool changes = part[d].extent->flags & EXPR_AXIS;        /* the last block is shorter */
+    min[d] = part[d].min;
+    extent[d] = part[d].extent;
+    room[d] = changes ? ex_int(c, expr_range(c, extent[d]).max) : extent[d];
+  }
+  Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, room);     /* equal kernels have equal names */
   buf->layout = t->layout ? t->layout : lined_rows(c, buf);
   buf->scope = l->reg || ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
-  return (Local){t, alloc_in(g, buf), min};
+  return (Local){t, alloc_in(g, buf), min, extent};
 }
 
 static Region (*stage_parts(Gen *g))[MAX_RANK] {
@@ -599,7 +619,7 @@ static Stmt *gen_stage(Gen *g, StageLoops *l) {
   Run r = {.g = g, .l = l, .local = find_local(g, l->stage->out), .partials = 1};
   const Tensor *out = l->stage->out;
   for (int i = 0; r.local && i < out->rank; i++) {
-    l->axes.v[i]->extent = r.local->buf->shape[i];
+    l->axes.v[i]->extent = r.local->extent[i];
     l->axes.v[i]->origin = r.local->min[i];
   }
   return gen_from(&r, 0, BODY);
@@ -630,6 +650,7 @@ static void add_stmt(Signature *s, const Stmt *st) {
   if (st->extent) expr_visit(st->extent, add_expr, s);
   if (st->index) expr_visit(st->index, add_expr, s);
   if (st->value) expr_visit(st->value, add_expr, s);
+  if (st->op == ST_ALLOC && st->tensor->offset) expr_visit(st->tensor->offset, add_expr, s);
   for (int i = 0; i < st->n; i++)
     if (st->body[i]) add_stmt(s, st->body[i]);
 }

@@ -41,7 +41,6 @@ static Stmt *call(Builder *b, Kernel *k) {
     map_set(&b->kernels, KEY(key), same = k);
     vec_push(b->c, &b->m->kernels, k);
   }
-  b->m->scratch_bytes = MAX(b->m->scratch_bytes, k->scratch_bytes);
   Stmt *s = st_call(b->c, same, args, k->nparams);
   s->dims = k->dims.v;
   s->source = k->source;

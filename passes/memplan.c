@@ -1,8 +1,8 @@
 /* memplan.c - pass_memplan: where every tensor lives.
  *
  * Intervals of life over the program's calls; tensors of constant size are placed greedily by size, each at the lowest free offset
- * (Pisarchyk and Lee, arXiv 2001.03288); tensors of symbolic size share slots of equal size behind them. What a loop's body shares with the
- * outside lives through the whole loop. A result takes the place of an operand that dies in the same call if the kernel reads each element of
+ * (Pisarchyk and Lee, arXiv 2001.03288); tensors of symbolic size share slots behind them, as large as their largest tenant. What a loop's
+ * body shares with the outside lives through the whole loop. A result takes the place of an operand that dies in the same call if the kernel reads each element of
  * it only where it writes that element of the result.
  */
 #include <stdlib.h>
@@ -11,9 +11,11 @@
 
 enum { ARENA_ALIGN = 64 };
 
-typedef struct { Tensor *t; int first, last; int64_t size, offset; Expr *bytes; Tensor *place_of; } Life;
+typedef struct { Expr *bytes; int64_t usual; } Slot;
+/* usual: of a symbolic size, what usual dimensions make of it; slot: where it lives then, counted from 1 */
+typedef struct { Tensor *t; int first, last; int64_t size, usual, offset; Expr *bytes; Tensor *place_of; int slot; } Life;
 typedef struct { int begin, end; } Span;
-typedef struct { Module *m; Ctx *c; Map index; VEC(Life) lives; VEC(Span) loops; int now; } Plan;
+typedef struct { Module *m; Ctx *c; Map index; VEC(Life) lives; VEC(Span) loops; VEC(Slot) slots; int now; } Plan;
 
 static void touch(Plan *p, Tensor *t) {
   if (t->data || t->scope == SCOPE_INPUT || t->scope == SCOPE_OUTPUT || t->scope == SCOPE_CONST) return;
@@ -25,10 +27,18 @@ static void touch(Plan *p, Tensor *t) {
   p->lives.v[i - 1].last = p->now;
 }
 
+/* All calls share a thread's scratch, one after the other. */
+static void want_scratch(Module *m, const Stmt *call) {
+  Subst here = subst_new(m->c);
+  for (int i = 0; i < call->kernel->dims.n; i++) subst_set(&here, call->kernel->dims.v[i], call->dims[i]->self);
+  if (call->kernel->scratch_bytes) m->scratch_bytes = ex_max(m->c, m->scratch_bytes, subst_apply(&here, call->kernel->scratch_bytes));
+}
+
 static void walk(Plan *p, const Stmt *s) {
   int begin = p->now;
   if (s->op == ST_CALL) {
     for (int i = 0; i < s->kernel->nparams; i++) touch(p, s->args[i]);
+    want_scratch(p->m, s);
     p->now++;
   }
   if (s->op == ST_IF && s->value->op == EX_FETCH) touch(p, s->value->u.tensor);
@@ -113,10 +123,19 @@ static void join(Plan *p, const Stmt *s) {
 
 static bool overlap(const Life *a, const Life *b) { return a->first <= b->last && b->first <= a->last; }
 
+static int falling(int64_t a, int64_t b, const Life *x, const Life *y) {
+  if (a != b) return a < b ? 1 : -1;
+  return x->first != y->first ? (x->first < y->first ? -1 : 1) : (x < y ? -1 : x > y);
+}
+
 static int by_size(const void *a, const void *b) {
   const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
-  if (x->size != y->size) return x->size < y->size ? 1 : -1;
-  return x->first != y->first ? (x->first < y->first ? -1 : 1) : (x < y ? -1 : x > y);
+  return falling(x->size, y->size, x, y);
+}
+
+static int by_usual(const void *a, const void *b) {
+  const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+  return falling(x->usual, y->usual, x, y);
 }
 
 static int by_offset(const void *a, const void *b) {
@@ -154,23 +173,49 @@ static int64_t place_constant_sizes(Plan *p) {
   return total;
 }
 
+static bool is_free(Plan *p, int slot, const Life *l) {
+  for (int i = 0; i < p->lives.n; i++)
+    if (p->lives.v[i].slot == slot && overlap(&p->lives.v[i], l)) return false;
+  return true;
+}
+
+/* The smallest slot that is free: those there are have larger tenants. A new one if none is. */
+static void choose_slot(Plan *p, Life *l) {
+  for (int i = 0; i < p->slots.n; i++)
+    if (is_free(p, i + 1, l) && (!l->slot || p->slots.v[i].usual < p->slots.v[l->slot - 1].usual)) l->slot = i + 1;
+  if (!l->slot) {
+    vec_push(p->c, &p->slots, ((Slot){l->bytes, l->usual}));
+    l->slot = p->slots.n;
+  }
+  Slot *s = &p->slots.v[l->slot - 1];
+  if (!expr_proves(p->c, ex_le(p->c, l->bytes, s->bytes))) s->bytes = ex_max(p->c, s->bytes, l->bytes);
+}
+
 static Expr *place_symbolic_sizes(Plan *p, int64_t start) {
+  Life **order = NEW_ARRAY(p->c, Life *, p->lives.n + 1);
   Expr *end = ex_int(p->c, start);
-  for (int i = 0; i < p->lives.n; i++) {
-    Life *l = &p->lives.v[i];
-    if (l->size >= 0 || l->place_of) continue;
-    for (int j = 0; j < i && !l->t->offset; j++) {           /* the slot of one of equal size, if no tenant of it overlaps */
-      Life *slot = &p->lives.v[j];
-      bool is_free = slot->size < 0 && slot->bytes == l->bytes;
-      for (int k = 0; k < i && is_free; k++)
-        is_free = p->lives.v[k].t->offset != slot->t->offset || !overlap(&p->lives.v[k], l);
-      if (is_free) l->t->offset = slot->t->offset;
-    }
-    if (l->t->offset) continue;
-    l->t->offset = end;
-    end = ex_add(p->c, end, l->bytes);
+  int n = 0;
+  for (int i = 0; i < p->lives.n; i++)
+    if (p->lives.v[i].size < 0 && !p->lives.v[i].place_of) order[n++] = &p->lives.v[i];
+  qsort(order, (size_t)n, sizeof *order, by_usual);
+  for (int i = 0; i < n; i++) choose_slot(p, order[i]);
+  for (int slot = 0; slot < p->slots.n; slot++) {
+    for (int i = 0; i < n; i++)
+      if (order[i]->slot == slot + 1) order[i]->t->offset = end;
+    end = ex_add(p->c, end, p->slots.v[slot].bytes);
   }
   return end;
+}
+
+static int64_t usual_size(Ctx *c, Expr *bytes, const Graph *g) {
+  enum { USUAL = 64 };
+  Subst usual = subst_new(c);
+  int64_t n;
+  for (int i = 0; i < g->dims.n; i++) {
+    Sym *s = g->dims.v[i];
+    subst_set(&usual, s, ex_int(c, MIN(MAX(USUAL, s->min), s->max) / s->multiple * s->multiple));
+  }
+  return ex_is_int(subst_apply(&usual, bytes), &n) ? n : 0;
 }
 
 static void measure(Plan *p) {
@@ -181,7 +226,7 @@ static void measure(Plan *p) {
     l->bytes = ex_mul(c, ex_ceil_div(c, raw, ARENA_ALIGN), ex_int(c, ARENA_ALIGN));
     l->t->scope = SCOPE_ARENA;
     l->t->offset = NULL;
-    if (!ex_is_int(l->bytes, &l->size)) l->size = -1;
+    if (!ex_is_int(l->bytes, &l->size)) l->size = -1, l->usual = usual_size(c, l->bytes, p->m->graph);
     else if (l->size < 0 || l->size > (int64_t)1 << 46) diag_fail(c, E0308, NULL, NULL, "tensor '%s' %s is too large",
                                                                   diag_quote(c, l->t->name), tensor_type_text(c, l->t));
   }
@@ -189,6 +234,7 @@ static void measure(Plan *p) {
 
 void pass_memplan(Module *m) {
   Plan p = {.m = m, .c = m->c, .index = map_new(m->c)};
+  m->scratch_bytes = ex_int(m->c, 0);
   walk(&p, m->program);
   widen_over_loops(&p);
   measure(&p);

@@ -54,7 +54,8 @@ struct Module {
   Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
   VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set */
-  int64_t weight_bytes, scratch_bytes;   /* of all of consts with their gaps (weights_write gives the bytes); per thread */
+  Expr *scratch_bytes;             /* per thread */
+  int64_t weight_bytes;            /* of all of consts with their gaps (weights_write gives the bytes) */
   Str notes;                       /* --explain */
   int folded, fused;               /* counts for the summary line */
 };

@@ -150,6 +150,7 @@ static Stage *read_stage(Reader *r) {
       st->at[d] = read_int(r);
     }
     expect(r, "]");
+    st->clipped = accept(r, "clipped");
   }
   expect(r, "=");
   st->body = parse_expr_as(&r->r.lx, &r->r.scope, st->out->dtype);
@@ -247,7 +248,6 @@ static void read_kernels(Reader *r) {
     Kernel *k = text_read_kernel(&r->r);
     if (map_get(&r->kernels, KEY(k->name))) lex_fail(&at, "two kernels are called '%s'", diag_quote(r->c, k->name));
     map_set(&r->kernels, KEY(k->name), k);
-    m->scratch_bytes = MAX(m->scratch_bytes, k->scratch_bytes);
     vec_push(r->c, &m->kernels, k);
   }
 }
@@ -267,6 +267,7 @@ static void read_program(Reader *r) {
   Lexer at = r->r.lx;
   if (accept(r, "memory")) {
     if (accept(r, "arena")) m->arena_bytes = read_int(r);
+    if (accept(r, "scratch")) m->scratch_bytes = read_int(r);
     if (accept(r, "weights")) m->weight_bytes = lex_int(&r->r.lx);
   }
   check_places(r, &at);

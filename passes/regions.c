@@ -30,7 +30,7 @@ static Region index_region(Ctx *c, Expr *index, const Axes *axes, Expr *shape) {
   Expr *min = subst_apply(&first, index), *span = ex_sub(c, subst_apply(&all, index), min);
   Range r = expr_range(c, span);
   if (r.min < 0 || r.max == INT64_MAX) return whole;
-  Region part = {min, ex_int(c, r.max + 1)};
+  Region part = {min, span->op == EX_SYM && span->u.sym->extent ? span->u.sym->extent : ex_int(c, r.max + 1)};
   bool inside = expr_proves(c, ex_le(c, ex_int(c, 0), min)) && expr_proves(c, ex_le(c, ex_add(c, min, part.extent), shape));
   return inside ? part : whole;
 }
@@ -60,6 +60,14 @@ void group_regions(Ctx *c, const Group *g, const Region *root, Region (*out)[MAX
   }
 }
 
+/* Any block, but the last where the extent is known; a last one may be shorter where it is not. */
+static Region block_region(Ctx *c, Expr *extent, Expr *block) {
+  bool known = ex_is_int(extent, NULL);
+  Expr *whole = ex_max(c, ex_div(c, extent, block), ex_int(c, 1)), *count = known ? whole : ex_ceil_div(c, extent, block->u.i);
+  Expr *min = ex_mul(c, sym_axis(c, SYM_AXIS, "o", count)->self, block);
+  return (Region){min, known ? block : ex_min(c, block, ex_sub(c, extent, min))};
+}
+
 void group_block_axes(Ctx *c, const Group *g, Region *root) {
   const Stage *st = group_root(g);
   const Expr *red = stage_reduce(st->body);
@@ -67,7 +75,7 @@ void group_block_axes(Ctx *c, const Group *g, Region *root) {
     Expr *extent = st->axes[i]->extent ? st->axes[i]->extent : st->out->shape[i], *block = ex_int(c, g->block[i]);
     if (st->axes[i]->kind == SYM_DIM) root[i] = (Region){st->axes[i]->self, ex_int(c, 1)};
     else if (!g->block[i]) root[i] = (Region){ex_int(c, 0), extent};
-    else root[i] = (Region){ex_mul(c, sym_axis(c, SYM_AXIS, "o", ex_max(c, ex_div(c, extent, block), ex_int(c, 1)))->self, block), block};
+    else root[i] = block_region(c, extent, block);
   }
   for (int k = 1; red && k < red->n; k++) root[st->out->rank + k - 1] = (Region){ex_int(c, 0), red->a[k]->u.sym->extent};
 }

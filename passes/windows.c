@@ -14,7 +14,7 @@ enum { MOST_PHASES = 8, MOST_TAPS = 64, MOST_CUTS = 4 };
 
 /* ---- parts of a stage ---- */
 /* st with its axis i = step*t + start for t < count, the others as they are. */
-static Stage *part_of(Ctx *c, const Stage *st, int i, int64_t step, int64_t start, int64_t count) {
+static Stage *part_of(Ctx *c, const Stage *st, int i, int64_t step, int64_t start, Expr *count) {
   Stage *p = NEW(c, Stage);
   int rank = st->out->rank;
   *p = *st;
@@ -22,7 +22,7 @@ static Stage *part_of(Ctx *c, const Stage *st, int i, int64_t step, int64_t star
   p->at = NEW_ARRAY(c, Expr *, rank);
   Subst s = subst_new(c);
   for (int d = 0; d < rank; d++) {
-    Expr *extent = d == i ? ex_int(c, count) : stage_shape(st, d);
+    Expr *extent = d == i ? count : stage_shape(st, d);
     p->axes[d] = sym_axis(c, SYM_AXIS, st->axes[d]->name, extent);
     Expr *e = p->axes[d]->self;
     subst_set(&s, st->axes[d], d == i ? ex_add(c, ex_mul(c, e, ex_int(c, step)), ex_int(c, start)) : e);
@@ -55,12 +55,11 @@ static void find_shifted(const Expr *e, void *user) {
 static int64_t phases_along(Ctx *c, const Stage *st, int i) {
   Apart a = {c, st->axes[i], 0, false}, whole = a;
   const Expr *reduce = stage_reduce(st->body), *product = reduce->a[0];
-  int64_t extent;
   expr_visit(reduce, find_apart, &a);
-  if (a.mixed || !a.by || !ex_is_int(stage_shape(st, i), &extent)) return 1;
+  if (a.mixed || !a.by) return 1;
   bool both = product->op != EX_MUL || (expr_uses(product->a[0], a.axis) && expr_uses(product->a[1], a.axis));
   expr_visit(reduce, find_shifted, &whole);
-  return !both && !whole.mixed && extent % a.by == 0 ? 1 : a.by;
+  return !both && !whole.mixed && expr_range(c, stage_shape(st, i)).multiple % a.by == 0 ? 1 : a.by;
 }
 
 /* ---- taps ---- */
@@ -187,15 +186,16 @@ static bool take_apart(Module *m, Body *b, int i) {
   Ctx *c = m->c;
   Group *g = b->items.v[i]->group;
   Stage *st = group_root(g);
-  int64_t cut[MOST_CUTS + 1], extent;
+  int64_t cut[MOST_CUTS + 1];
   for (int d = 2; d < st->out->rank; d++) {
+    Expr *extent = stage_shape(st, d);
     int64_t step = phases_along(c, st, d);
     int parts = step > 1 ? (int)step : cuts_along(c, st, d, cut) + 1;
-    if (parts == 1 || !ex_is_int(stage_shape(st, d), &extent)) continue;
-    cut[parts - 1] = extent;
+    if (parts == 1) continue;
     for (int k = parts - 1; k >= 0; k--) {
-      int64_t start = step > 1 ? k : k ? cut[k - 1] : 0, count = step > 1 ? (extent - k + step - 1) / step : cut[k] - start;
-      if (count <= 0) continue;
+      int64_t start = step > 1 ? k : k ? cut[k - 1] : 0;
+      Expr *end = step > 1 || k == parts - 1 ? extent : ex_int(c, cut[k]), *count = ex_ceil_div(c, ex_sub(c, end, ex_int(c, start)), step);
+      if (expr_range(c, count).max <= 0) continue;
       Stage *p = part_of(c, st, d, step, start, count);
       if (k) body_insert(c, b, i + 1, p, g->source);
       else g->stages.v[0] = p;

@@ -4,14 +4,15 @@
 
 static size_t line(size_t n) { return (n + RT_LINE - 1) / RT_LINE * RT_LINE; }
 
-size_t rt_scratch_stride(void) { return line(dlc_rt_this.scratch_bytes); }
+size_t rt_scratch_stride(const int64_t *plan) { return line((size_t)plan[DLC_PLAN_SCRATCH]); }
 
-bool rt_memory_bytes(int64_t arena, int32_t threads, size_t *bytes) {
+static bool is_size(int64_t n) { return n >= 0 && (uint64_t)n <= PTRDIFF_MAX - RT_LINE; }
+
+bool rt_memory_bytes(const int64_t *plan, int32_t threads, size_t *bytes) {
   size_t scratch, whole;
-  if (arena < 0 || (uint64_t)arena > PTRDIFF_MAX - RT_LINE || dlc_rt_this.scratch_bytes > PTRDIFF_MAX - RT_LINE)
-    return false;
-  if (__builtin_mul_overflow(rt_scratch_stride(), (size_t)threads, &scratch)) return false;
-  if (__builtin_add_overflow(line((size_t)arena), scratch, &whole) || whole > PTRDIFF_MAX) return false;
+  if (!is_size(plan[DLC_PLAN_ARENA]) || !is_size(plan[DLC_PLAN_SCRATCH])) return false;
+  if (__builtin_mul_overflow(rt_scratch_stride(plan), (size_t)threads, &scratch)) return false;
+  if (__builtin_add_overflow(line((size_t)plan[DLC_PLAN_ARENA]), scratch, &whole) || whole > PTRDIFF_MAX) return false;
   *bytes = whole;
   return true;
 }
@@ -37,7 +38,7 @@ static int32_t threads_of(const dlc_opts *o) {
   return n <= 0 ? pool_affinity() : n > RT_MAX_THREADS ? RT_MAX_THREADS : n;
 }
 
-static size_t words(void) { return (size_t)dlc_rt_this.n_syms * 2 + 1 + (size_t)rt_output_dims(); }
+static size_t words(void) { return (size_t)dlc_rt_this.n_syms * 2 + DLC_PLAN_DIMS + (size_t)rt_output_dims(); }
 static size_t pointers(void) { return (size_t)(dlc_rt_this.n_inputs + dlc_rt_this.n_outputs) * 2; }
 
 static size_t self_bytes(int32_t threads) {
@@ -51,7 +52,7 @@ static dlc_ctx *ctx_place(char *at, const dlc_opts *opts, int32_t threads) {
   dlc_ctx *ctx = (dlc_ctx *)(void *)at;
   at += line(sizeof *ctx);
   ctx->opts = *opts;
-  ctx->rt = (dlc_rt){.threads = threads, .scratch_stride = rt_scratch_stride(), .opts = &ctx->opts};
+  ctx->rt = (dlc_rt){.threads = threads, .opts = &ctx->opts};
   if (threads > 1) ctx->rt.pool = &ctx->pool, ctx->pool.workers = (Worker *)(void *)at;
   at += (size_t)threads * sizeof(Worker);
   ctx->bound = (int64_t *)(void *)at;
@@ -71,7 +72,7 @@ static int plan_bytes(const int64_t *dims, int64_t *syms, int64_t *plan, int32_t
     syms[i] = dims ? dims[i] : d->sym_max[i];
     if (syms[i] < d->sym_min[i] || syms[i] > d->sym_max[i]) return DLC_E_SHAPE;
   }
-  if (d->plan(syms, plan) || !rt_memory_bytes(plan[0], threads, bytes)) return DLC_E_SHAPE;
+  if (d->plan(syms, plan) || !rt_memory_bytes(plan, threads, bytes)) return DLC_E_SHAPE;
   return DLC_OK;
 }
 

@@ -9,8 +9,11 @@
 
 typedef struct dlc_rt dlc_rt;    /* the execution state of one call: threads, scratch */
 
+/* What plan answers: bytes of the arena, bytes of scratch for each thread, from there on the dims of every output in order. */
+enum { DLC_PLAN_ARENA, DLC_PLAN_SCRATCH, DLC_PLAN_DIMS };
+
 /* A kernel runs lo..hi of its parallel loop. bufs: its params; syms: values of the model's symbols; scratch: this
- * thread's own, scratch_bytes long, 64-byte aligned. */
+ * thread's own, as long as planned, 64-byte aligned. */
 typedef void dlc_rt_kernel(void *const *bufs, const int64_t *syms, int64_t lo, int64_t hi, char *scratch);
 
 typedef struct dlc_rt_desc {
@@ -24,9 +27,8 @@ typedef struct dlc_rt_desc {
   const int64_t *sym_min, *sym_max;      /* main sets the symbols that no input has; until then they count as sym_max */
   const char *const *sym_names;
   const unsigned char *weights;          /* dlc_weights, or NULL with weights_bytes 0 */
-  uint64_t weights_bytes, scratch_bytes; /* scratch per thread */
-  /* result[0] = bytes of the arena, then the dims of every output in order; nonzero: a size overflows. syms are within
-   * their bounds. */
+  uint64_t weights_bytes;
+  /* Sizes for these symbols, which are within their bounds; nonzero: one overflows. */
   int32_t (*plan)(const int64_t *syms, int64_t *result);
   /* The program. arena: 64-byte aligned, not cleared. io: inputs then outputs, aligned to their elements.
    * 0 or a DLC_E code. */
@@ -63,7 +65,7 @@ void dlc_rt_parallel(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int6
 void dlc_rt_serial(dlc_rt *rt, dlc_rt_kernel *k, void *const *bufs, const int64_t *syms, int64_t total);
 
 /* ---- behind P_run: one thread, no context. workspace (64-byte aligned): the arena rounded up to 64 bytes, then
- * scratch_bytes; NULL if that is nothing. syms: all n_syms ---- */
+ * scratch; NULL if that is nothing. syms: all n_syms ---- */
 int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace);
 
 /* ---- behind P_model ---- */

@@ -78,8 +78,8 @@ struct dlc_ctx {
   char error[RT_ERROR_BYTES];
 };
 
-size_t rt_scratch_stride(void);
-bool rt_memory_bytes(int64_t arena, int32_t threads, size_t *bytes);     /* false: overflow */
+size_t rt_scratch_stride(const int64_t *plan);                           /* from thread to thread */
+bool rt_memory_bytes(const int64_t *plan, int32_t threads, size_t *bytes);   /* false: overflow */
 bool ctx_reserve(dlc_ctx *ctx, size_t bytes);                            /* ctx->memory has as many */
 int64_t rt_output_dims(void);                                            /* of all outputs together */
 

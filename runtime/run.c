@@ -162,9 +162,9 @@ static int make_plan(dlc_ctx *ctx) {
   if (ctx->planned && !memcmp(ctx->bound, ctx->syms, bytes)) return DLC_OK;
   memcpy(ctx->syms, ctx->bound, bytes);
   size_t whole;
-  ctx->planned = !d->plan(ctx->syms, ctx->plan) && rt_memory_bytes(ctx->plan[0], ctx->rt.threads, &whole);
+  ctx->planned = !d->plan(ctx->syms, ctx->plan) && rt_memory_bytes(ctx->plan, ctx->rt.threads, &whole);
   for (int64_t i = 0; i < rt_output_dims(); i++)
-    if (ctx->planned && ctx->plan[i + 1] < 0) ctx->planned = false;
+    if (ctx->planned && ctx->plan[DLC_PLAN_DIMS + i] < 0) ctx->planned = false;
   if (ctx->planned) return DLC_OK;
   Report r = report(ctx, "no valid sizes follow from", NULL);
   for (int32_t i = 0; i < d->n_syms; i++) {
@@ -208,7 +208,7 @@ static int check_output(dlc_ctx *ctx, const dlc_io *io, DLTensor *t, const int64
 
 static int check_outputs(dlc_ctx *ctx) {
   const dlc_rt_desc *d = &dlc_rt_this;
-  const int64_t *dims = ctx->plan + 1;
+  const int64_t *dims = ctx->plan + DLC_PLAN_DIMS;
   int result = DLC_OK;
   for (int32_t i = 0; i < d->n_outputs; dims += d->outputs[i++].rank) {
     int code = check_output(ctx, &d->outputs[i], ctx->out[i], dims);
@@ -261,7 +261,7 @@ static int settle(dlc_ctx *ctx) {
   if (!memcmp(ctx->syms, ctx->bound, (size_t)d->n_syms * sizeof(int64_t))) return DLC_OK;
   ctx->planned = false;
   if (d->plan(ctx->syms, ctx->plan)) return DLC_E_INTERNAL;
-  const int64_t *dims = ctx->plan + 1;
+  const int64_t *dims = ctx->plan + DLC_PLAN_DIMS;
   for (int32_t i = 0; i < d->n_outputs; dims += d->outputs[i++].rank) write_shape(&d->outputs[i], ctx->out[i], dims);
   return DLC_OK;
 }
@@ -269,12 +269,13 @@ static int settle(dlc_ctx *ctx) {
 static int execute(dlc_ctx *ctx) {
   const dlc_rt_desc *d = &dlc_rt_this;
   size_t bytes = 0;
-  if (!rt_memory_bytes(ctx->plan[0], ctx->rt.threads, &bytes) || !ctx_reserve(ctx, bytes)) {
+  if (!rt_memory_bytes(ctx->plan, ctx->rt.threads, &bytes) || !ctx_reserve(ctx, bytes)) {
     Report r = report(ctx, "no memory for the workspace", NULL);
     text_add(&r.text, ", bytes: "), text_int(&r.text, (int64_t)bytes);
     return DLC_E_NOMEM;
   }
-  ctx->rt.scratch = ctx->memory.at + (bytes - rt_scratch_stride() * (size_t)ctx->rt.threads);
+  ctx->rt.scratch_stride = rt_scratch_stride(ctx->plan);
+  ctx->rt.scratch = ctx->memory.at + (bytes - ctx->rt.scratch_stride * (size_t)ctx->rt.threads);
   ctx->rt.step = 0;
   pool_start(&ctx->rt);
   FpMode before = fp_set((ctx->opts.flags & DLC_FLUSH_DENORMALS) != 0);
@@ -307,7 +308,7 @@ int dlc_rt_infer_shapes(dlc_ctx *ctx, const DLTensor *in, int n_in, DLTensor *ou
   for (int i = 0; i < n_in; i++) ctx->in[i] = &in[i];
   code = bind_inputs(ctx, false);
   if (!code) code = make_plan(ctx);
-  const int64_t *dims = ctx->plan + 1;
+  const int64_t *dims = ctx->plan + DLC_PLAN_DIMS;
   for (int i = 0; i < n_out && !code; dims += dlc_rt_this.outputs[i++].rank) {
     const dlc_io *io = &dlc_rt_this.outputs[i];
     if (out[i].shape || !io->rank) write_shape(io, &out[i], dims);
@@ -320,19 +321,19 @@ int dlc_rt_infer_shapes(dlc_ctx *ctx, const DLTensor *in, int n_in, DLTensor *ou
 /* Behind P_run. */
 int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace) {
   const dlc_rt_desc *d = &dlc_rt_this;
-  int64_t plan[1 + rt_output_dims()];
+  int64_t plan[DLC_PLAN_DIMS + rt_output_dims()];
   int code = dlc_rt_check_host(NULL, 0);
   if (code) return code;
   if ((uintptr_t)workspace % RT_ALIGN) return DLC_E_ARG;
   for (int32_t i = 0; i < d->n_syms; i++)
     if (syms[i] < d->sym_min[i] || syms[i] > d->sym_max[i]) return DLC_E_SHAPE;
   size_t bytes;
-  if (d->plan(syms, plan) || !rt_memory_bytes(plan[0], 1, &bytes)) return DLC_E_SHAPE;
+  if (d->plan(syms, plan) || !rt_memory_bytes(plan, 1, &bytes)) return DLC_E_SHAPE;
   if (!workspace && bytes) return DLC_E_ARG;
-  size_t scratch_at = ((size_t)plan[0] + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
+  size_t scratch_at = ((size_t)plan[DLC_PLAN_ARENA] + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
   dlc_opts opts = {.struct_size = sizeof opts, .flags = DLC_SHARE_WEIGHTS};
   char *scratch = workspace ? (char *)workspace + scratch_at : NULL;
-  dlc_rt rt = {.threads = 1, .scratch = scratch, .scratch_stride = rt_scratch_stride(), .opts = &opts};
+  dlc_rt rt = {.threads = 1, .scratch = scratch, .scratch_stride = rt_scratch_stride(plan), .opts = &opts};
   FpMode before = fp_set(0);
   code = d->main(&rt, workspace, weights_take(&opts), io, syms);
   fp_put(before);

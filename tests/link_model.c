@@ -14,9 +14,10 @@ static void affine(void *const *bufs, const int64_t *syms, int64_t lo, int64_t h
 }
 
 static int32_t plan(const int64_t *syms, int64_t *result) {
-  result[0] = 256;
-  result[1] = result[3] = syms[0];
-  result[2] = result[4] = 4;
+  result[DLC_PLAN_ARENA] = 256;
+  result[DLC_PLAN_SCRATCH] = 16;
+  result[DLC_PLAN_DIMS] = result[DLC_PLAN_DIMS + 2] = syms[0];
+  result[DLC_PLAN_DIMS + 1] = result[DLC_PLAN_DIMS + 3] = 4;
   return 0;
 }
 
@@ -42,7 +43,7 @@ const dlc_rt_desc dlc_rt_this = {
     .name = "affine", .info_json = INFO, .cpu_features = "sse2,+64bit,-avx512f,fast-imaginary",
     .n_inputs = 1, .n_outputs = 2, .n_syms = 1, .inputs = inputs, .outputs = outputs, .in_sym = in_sym, .out_sym = out_sym,
     .sym_min = sym_min, .sym_max = sym_max, .sym_names = sym_names,
-    .weights = dlc_weights, .weights_bytes = 8, .scratch_bytes = 16, .plan = plan, .main = program};
+    .weights = dlc_weights, .weights_bytes = 8, .plan = plan, .main = program};
 
 extern const dlc_model affine_model;
 __attribute__((visibility("default"))) const dlc_model affine_model = {

@@ -57,13 +57,22 @@ static float *fill(Case *k, const Tensor *t) {
   return v;
 }
 
-static Tensor *input(Case *k, const char *name, int rank, const int64_t *dims) {
-  Tensor *t = tensor(k, name, rank, dims);
+static Tensor *as_input(Case *k, Tensor *t) {
   t->scope = SCOPE_INPUT;
   vec_push(k->c, &k->m->graph->inputs, t);
   map_set(&k->data, KEY(t), fill(k, t));
   return t;
 }
+
+static Tensor *input(Case *k, const char *name, int rank, const int64_t *dims) { return as_input(k, tensor(k, name, rank, dims)); }
+
+/* n, or where it is open the symbol that stands for it */
+static Expr *maybe_open(Case *k, int64_t n, bool open) {
+  if (!open) return ex_int(k->c, n);
+  k->open = n;
+  return sym_new(k->c, SYM_DIM, "n", 1, 1000)->self;
+}
+#define EXTENTS(...) COUNT(((Expr *[]){__VA_ARGS__})), (Expr *[]){__VA_ARGS__}
 
 static Tensor *weight(Case *k, const char *name, int rank, const int64_t *dims) {
   Tensor *t = tensor(k, name, rank, dims);
@@ -96,7 +105,10 @@ static Stage *copy_of(Ctx *c, const Stage *st) {
 
 /* ---- direct evaluation: one element at a time, as the stages stand ---- */
 typedef struct { ExprEnv env; Case *k; Map values; } Direct;
-static Scalar sym_value(ExprEnv *env, const Sym *s) { return (Scalar){.i = *(int64_t *)map_get(&((Direct *)env)->values, KEY(s))}; }
+static Scalar sym_value(ExprEnv *env, const Sym *s) {
+  const Direct *d = (Direct *)env;
+  return (Scalar){.i = s->kind == SYM_DIM ? d->k->open : *(int64_t *)map_get(&d->values, KEY(s))};
+}
 static Scalar load_value(ExprEnv *env, const Expr *load, const int64_t *index) {
   Direct *d = (Direct *)env;
   const Tensor *t = load->u.tensor;
@@ -430,12 +442,8 @@ static void test_scores(void) {
 static void weighted(int64_t heads, int64_t rows, int64_t d, bool open) {
   Case k = start((uint32_t)rows);
   Ctx *c = k.c;
-  Expr *n = open ? sym_new(c, SYM_DIM, "n", 1, 1000)->self : ex_int(c, rows), *in[] = {ex_int(c, 2), n, ex_int(c, heads), ex_int(c, d)};
-  k.open = open ? rows : 0;
-  Tensor *x = tensor_new(c, "x", DT_F32, 4, in);
-  x->scope = SCOPE_INPUT;
-  vec_push(c, &k.m->graph->inputs, x);
-  map_set(&k.data, KEY(x), fill(&k, x));
+  Expr *n = maybe_open(&k, rows, open);
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(ex_int(c, 2), n, ex_int(c, heads), ex_int(c, d))));
   Expr *square[] = {ex_int(c, heads), n, n}, *merged[] = {n, ex_int(c, heads * d)};
   Stage *st = stage(&k, tensor_new(c, "scores", DT_F32, 3, square)), *out = stage(&k, tensor_new(c, "values", DT_F32, 2, merged));
   Sym *r = sym_axis(c, SYM_REDUCE, "d", ex_int(c, d)), *key = sym_axis(c, SYM_REDUCE, "key", n);
@@ -454,14 +462,22 @@ static void test_weighted(void) {
   }
 }
 
-static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
+typedef struct { int64_t n, ci, co, h, w, kern, stride, pad; bool chain, open; } Conv;   /* open: the size of the maps, which is h x h */
+
+static Expr *after(Ctx *c, const Conv *v, Expr *extent) {
+  return ex_add(c, ex_div(c, ex_add(c, extent, ex_int(c, 2 * v->pad - v->kern)), ex_int(c, v->stride)), ex_int(c, 1));
+}
+
+static void conv_of(Conv v, const char *rule) {
+  int64_t ci = v.ci, co = v.co, kern = v.kern, stride = v.stride, pad = v.pad;
   Case k = start((uint32_t)(ci * 7 + co + kern));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(n, ci, h, w));
-  int64_t oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
-  for (int layer = 0; layer <= chain; layer++) {
+  Expr *n = ex_int(c, v.n), *h = maybe_open(&k, v.h, v.open), *w = v.open ? h : ex_int(c, v.w);
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(n, ex_int(c, ci), h, w)));
+  for (int layer = 0; layer <= v.chain; layer++) {
     Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(co, ci, kern, kern)), *b = weight(&k, "b", DIMS(co));
-    Stage *st = stage(&k, tensor(&k, layer ? "c1" : "c0", DIMS(n, co, oh, ow)));
+    h = after(c, &v, h), w = after(c, &v, w);
+    Stage *st = stage(&k, tensor_new(c, layer ? "c1" : "c0", DT_F32, EXTENTS(n, ex_int(c, co), h, w)));
     Sym *r[] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, kern)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, kern))};
     Expr *ih = ex_sub(c, ex_add(c, ex_mul(c, st->axes[2]->self, ex_int(c, stride)), r[1]->self), ex_int(c, pad));
     Expr *iw = ex_sub(c, ex_add(c, ex_mul(c, st->axes[3]->self, ex_int(c, stride)), r[2]->self), ex_int(c, pad));
@@ -471,10 +487,13 @@ static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_
     Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, in, at(&k, wt, st->axes[1]->self, r[0]->self, r[1]->self, r[2]->self)), r, 3);
     st->body = relu(&k, ex_add(c, sum, at(&k, b, st->axes[1]->self, 0, 0, 0)));
     x = st->out;
-    h = oh, w = ow, ci = co;
-    oh = (h + 2 * pad - kern) / stride + 1, ow = (w + 2 * pad - kern) / stride + 1;
+    ci = co;
   }
-  finish(&k, small_caches ? "block" : "contraction", 1);
+  finish(&k, rule, 1);
+}
+
+static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
+  conv_of((Conv){n, ci, co, h, w, kern, stride, pad, chain, false}, small_caches ? "block" : "contraction");
 }
 
 static void test_conv(void) {
@@ -490,13 +509,14 @@ static void test_conv(void) {
 }
 
 /* Groups narrower than a vector, twice: the second reads blocks of channels. */
-static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w) {
+static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w, bool open) {
   Case k = start((uint32_t)(channels + width));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(1, channels, h, w));
+  Expr *images = maybe_open(&k, 1 + open, open), *all = ex_int(c, channels);
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(images, all, ex_int(c, h), ex_int(c, w))));
   for (int layer = 0; layer < 2; layer++, h -= 2, w -= 2) {
     Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(channels, width, 3, 3));
-    Stage *st = stage(&k, tensor(&k, layer ? "g1" : "g0", DIMS(1, channels, h - 2, w - 2)));
+    Stage *st = stage(&k, tensor_new(c, layer ? "g1" : "g0", DT_F32, EXTENTS(images, all, ex_int(c, h - 2), ex_int(c, w - 2))));
     Sym *r[] = {sym_axis(c, SYM_REDUCE, "c", ex_int(c, width)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, 3)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, 3))};
     Expr *n = ex_int(c, width), *o = st->axes[1]->self, *in = ex_add(c, ex_mul(c, ex_div(c, o, n), n), r[0]->self);
     Expr *load = at(&k, x, st->axes[0]->self, in, ex_add(c, st->axes[2]->self, r[1]->self), ex_add(c, st->axes[3]->self, r[2]->self));
@@ -508,9 +528,10 @@ static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w) {
 
 static void test_grouped(void) {
   EACH_CPU {
-    grouped(32, 4, 7, 9);
-    grouped(48, 8, 6, 11);
-    grouped(24, 2, 6, 6);
+    grouped(32, 4, 7, 9, false);
+    grouped(48, 8, 6, 11, false);
+    grouped(24, 2, 6, 6, false);
+    grouped(32, 8, 7, 6, true);
   }
 }
 
@@ -529,8 +550,10 @@ typedef Meet MeetRule(Ctx *c, Expr *o, Expr *r, int64_t kern, int64_t step, int6
 static void window(MeetRule *rule, int64_t ci, int64_t co, int64_t in, int64_t out, int64_t kern, int64_t taps, int64_t step, int64_t pad, int kernels) {
   Case k = start((uint32_t)(ci + out));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(1, ci, in, in)), *w = weight(&k, "w", DIMS(ci, co, kern, kern));
-  Stage *st = stage(&k, tensor(&k, "y", DIMS(1, co, out, out)));
+  bool open = !out;                                          /* step times as large as the input, whose size is open */
+  Expr *from = maybe_open(&k, in, open), *to = open ? ex_mul(c, from, ex_int(c, step)) : ex_int(c, out), *one = ex_int(c, 1);
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(one, ex_int(c, ci), from, from))), *w = weight(&k, "w", DIMS(ci, co, kern, kern));
+  Stage *st = stage(&k, tensor_new(c, "y", DT_F32, EXTENTS(one, ex_int(c, co), to, to)));
   Sym *r[] = {sym_axis(c, SYM_REDUCE, "c", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, taps)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, taps))};
   Meet h = rule(c, st->axes[2]->self, r[1]->self, kern, step, pad), v = rule(c, st->axes[3]->self, r[2]->self, kern, step, pad);
   Expr *ok = ex_and(c, ex_and(c, ex_le(c, ex_int(c, 0), h.at), ex_lt(c, h.at, x->shape[2])), ex_and(c, ex_le(c, ex_int(c, 0), v.at), ex_lt(c, v.at, x->shape[3])));
@@ -546,6 +569,8 @@ static void test_windows(void) {
     window(transposed_place, 8, 16, 4, 9, 3, 2, 2, 0, 4);    /* with fewer taps in one of them */
     window(transposed_place, 9, 16, 4, 12, 3, 1, 3, 0, 9);
     window(transposed_place, 32, 2, 20, 40, 4, 2, 2, 1, 4);
+    window(transposed_place, 16, 24, 5, 0, 4, 2, 2, 1, 4);
+    window(transposed_place, 16, 24, 1, 0, 4, 2, 2, 1, 4);
     window(dilated_place, 16, 16, 7, 7, 3, 3, 8, 8, 1);      /* one tap of nine is left */
     window(dilated_place, 8, 16, 12, 12, 3, 3, 9, 9, 9);     /* segments: 3 by 3 */
   }
@@ -592,6 +617,15 @@ static void many_blocks(int64_t channels, int64_t h, int64_t w) {
   }
   k.says = "prefetch c0{";
   finish(&k, "contraction", 2);
+}
+
+/* Bands of tiles in their order, the last one short: of maps smaller than a tile, of no whole tiles, of several images. */
+static void test_open_bands(void) {
+  EACH_CPU {
+    conv_of((Conv){2, 16, 24, 1, 0, 3, 1, 1, true, true}, "block");
+    conv_of((Conv){1, 16, 24, 6, 0, 3, 1, 1, true, true}, "block");
+    conv_of((Conv){2, 16, 16, 23, 0, 3, 1, 0, false, true}, "block");
+  }
 }
 
 static void test_bands(void) {
@@ -711,17 +745,18 @@ static void test_softmax(void) {
   }
 }
 
-/* softmax(q k^T * scale) v, the heads side by side in the output or not */
+/* softmax(q k^T * scale) v, the heads side by side in the output or not; keys 0: rows and keys are one open extent */
 static void attention(int64_t heads, int64_t rows, int64_t keys, int64_t d, bool merged) {
   Case k = start((uint32_t)(rows + keys));
   Ctx *c = k.c;
-  Tensor *x = input(&k, "x", DIMS(3, MAX(rows, keys), heads, d));
-  Stage *s = stage(&k, tensor(&k, "scores", DIMS(heads, rows, keys))), *m = stage(&k, tensor(&k, "m", DIMS(heads, rows))),
-        *e = stage(&k, tensor(&k, "e", DIMS(heads, rows, keys))), *z = stage(&k, tensor(&k, "z", DIMS(heads, rows))),
-        *p = stage(&k, tensor(&k, "p", DIMS(heads, rows, keys)));
-  Stage *o = merged ? stage(&k, tensor(&k, "o", DIMS(rows, heads * d))) : stage(&k, tensor(&k, "o", DIMS(heads, rows, d)));
+  Expr *h_n = ex_int(c, heads), *r_n = maybe_open(&k, rows, !keys), *k_n = keys ? ex_int(c, keys) : r_n;
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(ex_int(c, 3), keys ? ex_int(c, MAX(rows, keys)) : r_n, h_n, ex_int(c, d))));
+#define MADE(name, ...) stage(&k, tensor_new(c, name, DT_F32, EXTENTS(__VA_ARGS__)))
+  Stage *s = MADE("scores", h_n, r_n, k_n), *m = MADE("m", h_n, r_n), *e = MADE("e", h_n, r_n, k_n), *z = MADE("z", h_n, r_n), *p = MADE("p", h_n, r_n, k_n);
+  Stage *o = merged ? MADE("o", r_n, ex_int(c, heads * d)) : MADE("o", h_n, r_n, ex_int(c, d));
+#undef MADE
   Sym *r = sym_axis(c, SYM_REDUCE, "r", ex_int(c, d)), *key[3];
-  for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", ex_int(c, keys));
+  for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", k_n);
 #define AXES(st) st->axes[0]->self, st->axes[1]->self
   Expr *scale = ex_const(c, DT_F32, 0.5), *i = s->axes[1]->self, *j = s->axes[2]->self, *h = s->axes[0]->self;
   s->body = ex_mul(c, scale, ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, ex_int(c, 0), i, h, r->self), at(&k, x, ex_int(c, 1), j, h, r->self)), &r, 1));
@@ -740,6 +775,9 @@ static void test_attention(void) {
   EACH_CPU {
     attention(2, 60, 20, 16, true);
     attention(3, 6, 35, 12, false);
+    attention(2, 1, 0, 16, true);
+    attention(2, 67, 0, 16, true);
+    attention(3, 19, 0, 12, false);
     small_caches = true;
     attention(2, 29, 64, 16, true);
     small_caches = false;
@@ -824,6 +862,7 @@ int main(void) {
   CU_add_test(s, "sums on the stack", test_stack);
   CU_add_test(s, "smaller tiles", test_smaller_tiles);
   CU_add_test(s, "convolution in bands", test_bands);
+  CU_add_test(s, "convolution in bands of open maps", test_open_bands);
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "rows in windows", test_unwindowed);
   CU_add_test(s, "grouped convolution", test_grouped);

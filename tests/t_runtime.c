@@ -42,8 +42,9 @@ static void positive(void *const *bufs, const int64_t *syms, int64_t lo, int64_t
 
 static int32_t plan(const int64_t *syms, int64_t *result) {
   int64_t n;
-  if (__builtin_mul_overflow(syms[0], syms[1], &n) || __builtin_mul_overflow(n, 4, &result[0])) return 1;
-  result[1] = syms[0], result[2] = syms[1], result[3] = syms[2];
+  if (__builtin_mul_overflow(syms[0], syms[1], &n) || __builtin_mul_overflow(n, 4, &result[DLC_PLAN_ARENA])) return 1;
+  result[DLC_PLAN_SCRATCH] = 64;
+  memcpy(&result[DLC_PLAN_DIMS], syms, 3 * sizeof *syms);
   return 0;
 }
 
@@ -74,7 +75,7 @@ static const char *const kernel_names[] = {"scale", "add", "positive"};
 const dlc_rt_desc dlc_rt_this = {
     .name = "toy", .info_json = "{}", .cpu_features = features, .n_inputs = 2, .n_outputs = 2, .n_syms = 3, .default_threads = 2,
     .inputs = inputs, .outputs = outputs, .in_sym = in_sym, .out_sym = out_sym, .sym_min = sym_min, .sym_max = sym_max,
-    .sym_names = sym_names, .weights = (const unsigned char *)weights_data, .weights_bytes = 8, .scratch_bytes = 64, .plan = plan,
+    .sym_names = sym_names, .weights = (const unsigned char *)weights_data, .weights_bytes = 8, .plan = plan,
     .main = program, .n_kernels = 3, .kernels = kernels, .kernel_names = kernel_names};
 
 /* ---- a call ---- */
