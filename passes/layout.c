@@ -220,7 +220,7 @@ static void choose_blocks(Planner *p, Body *b) {
 }
 
 /* ---- rings ---- */
-enum { RING_MAX = 64 };
+enum { RING_MAX = 128 };
 
 static bool ring_needed(Ctx *c, const Expr *load, int32_t *lo, int32_t *hi) {
   const Tensor *t = load->u.tensor;
