@@ -159,15 +159,19 @@ static void run_job(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
   const char *error = optimise(e, machine);
   if (error) out->error = strdup(error);
   else write_output(e, machine, jobs->kind, out);
-  if (out->bytes && jobs->kind == AS_OBJECT && job < jobs->m->kernels.n) out->stack = stack_share(c, jobs->m->target, out->bytes, out->size);
   ctx_free(c);
+}
+
+static void measure_stack(Ctx *c, const Jobs *jobs, int64_t job) {
+  Output *out = &jobs->outputs[job];
+  if (out->bytes && jobs->kind == AS_OBJECT && job < jobs->m->kernels.n) out->stack = stack_share(c, jobs->m->target, out->bytes, out->size);
 }
 
 static void work(void *user) {
   Jobs *jobs = user;
   Ctx *c = ctx_new();
   LLVMTargetMachineRef machine = machine_new(c, jobs->m->target);
-  for (int64_t job; (job = threads_take(&jobs->next)) < jobs->count;) run_job(jobs, (int)job, machine);
+  for (int64_t job; (job = threads_take(&jobs->next)) < jobs->count;) run_job(jobs, (int)job, machine), measure_stack(c, jobs, job);
   LLVMDisposeTargetMachine(machine);
   ctx_free(c);
 }
@@ -275,6 +279,7 @@ static bool settle(Jobs *jobs, int job, LLVMTargetMachineRef machine) {
     *k = *next;
     *out = (Output){0};
     run_job(jobs, job, machine);
+    measure_stack(m->c, jobs, job);
     bool better = !out->failed && !out->error && out->stack < kept.stack;
     if (better) best = *k, free(kept.bytes);
     else free_output(out), *out = kept;

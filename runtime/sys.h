@@ -26,13 +26,16 @@ enum {
   SYS_PROT_READ_WRITE = 3, SYS_MAP_PRIVATE_ANON = 0x22, SYS_MADV_DONTNEED = 4, SYS_AT_FDCWD = -100, SYS_MADV_HUGEPAGE = 14,
   SYS_CLOCK_MONOTONIC = 1, SYS_SIG_SETMASK = 2, SYS_FUTEX_WAIT_PRIVATE = 128, SYS_FUTEX_WAKE_PRIVATE = 129,
 #if defined(__x86_64__)
-  SYS_read = 0, SYS_close = 3, SYS_openat = 257, SYS_rt_sigprocmask = 14, SYS_sched_yield = 24, SYS_getpid = 39, SYS_futex = 202, SYS_sched_setaffinity = 203,
+  SYS_read = 0, SYS_close = 3, SYS_openat = 257,
+  SYS_rt_sigprocmask = 14, SYS_sched_yield = 24, SYS_getpid = 39, SYS_futex = 202, SYS_sched_setaffinity = 203,
   SYS_sched_getaffinity = 204, SYS_getcpu = 309
 #elif defined(__aarch64__)
-  SYS_read = 63, SYS_close = 57, SYS_openat = 56, SYS_rt_sigprocmask = 135, SYS_sched_yield = 124, SYS_getpid = 172, SYS_futex = 98, SYS_sched_setaffinity = 122,
+  SYS_read = 63, SYS_close = 57, SYS_openat = 56,
+  SYS_rt_sigprocmask = 135, SYS_sched_yield = 124, SYS_getpid = 172, SYS_futex = 98, SYS_sched_setaffinity = 122,
   SYS_sched_getaffinity = 123, SYS_getcpu = 168
 #elif defined(__arm__)
-  SYS_read = 3, SYS_close = 6, SYS_openat = 322, SYS_rt_sigprocmask = 175, SYS_sched_yield = 158, SYS_getpid = 20, SYS_futex = 240, SYS_sched_setaffinity = 241,
+  SYS_read = 3, SYS_close = 6, SYS_openat = 322,
+  SYS_rt_sigprocmask = 175, SYS_sched_yield = 158, SYS_getpid = 20, SYS_futex = 240, SYS_sched_setaffinity = 241,
   SYS_sched_getaffinity = 242, SYS_getcpu = 345
 #else
 #error "no system call numbers for this machine"
