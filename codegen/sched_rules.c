@@ -308,6 +308,17 @@ static int copy_lanes(Case *k, const Stage *st, int v, Walk *w) {
   return k->lanes;
 }
 
+/* The last axis of a reduction in steps of several results each: one alone would wait for itself. Returns the loops' names. */
+static const char *sums_aside(Case *k, const char *r) {
+  enum { MOST = 8, ODD = 4 };
+  int64_t n = const_extent(k->reduce->a[k->reduce->n - 1]->u.sym->extent);
+  int f = ODD;
+  for (int i = ODD + 1; i <= MOST; i++)
+    if (n % i == 0) f = i;
+  str_add(&k->text, "split %s %d 1 -> %s.o %s.u; partial %s.u; unroll %s.u; ", r, f, r, r, r, r);
+  return ctx_printf(k->c, "%s.o %s.u", r, r);
+}
+
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
@@ -351,8 +362,11 @@ static const char *rule_nest(Case *k) {
     str_add(&k->text, "split %s %s -> %s.o %s.i; unroll %s.i; ", n1, factors, n1, n1, n1);
     str_add(&order, " %s.o", n1);
   }
-  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++)
-    if (i != narrow.found) str_add(&order, " %s", rule_axis_name(k, rank + i));
+  bool aside = k->reduce && m1 < 0 && k->loop && n > 0 && n <= lanes && narrow.found < 0;
+  for (int i = 0; k->reduce && i + 1 < k->reduce->n; i++) {
+    const char *r = rule_axis_name(k, rank + i);
+    if (i != narrow.found) str_add(&order, " %s", aside && i + 2 == k->reduce->n ? sums_aside(k, r) : r);
+  }
   if (m1 >= 0) str_add(&order, " %s.i", rule_axis_name(k, m1));
   if (narrow.found >= 0) str_add(&k->text, "unroll %s; ", rule_axis_name(k, rank + narrow.found)), str_add(&order, " %s", rule_axis_name(k, rank + narrow.found));
   if (wide) str_add(&order, " %s.u", nv);

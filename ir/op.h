@@ -49,6 +49,7 @@ typedef struct Stage {
   Expr **at;                       /* where in out the element [axes] goes; NULL: at [axes]. Else the stage writes a part of out, the
                                     * extents of axes are the part's (passes/views.c) */
   bool clipped;                    /* what `at` puts outside of out is not stored */
+  bool kept;                       /* others than its group read it: where it stands inside the root's loops it still writes all of out */
 } Stage;
 
 /* ---- the table (op.c) ---- */

@@ -10,7 +10,8 @@
 #include "regions.h"
 #include "sched.h"
 
-typedef struct { Tensor *of, *buf; Expr **min, **extent; } Local;      /* a part of a stage's tensor held in registers or scratch */
+/* A part of a stage's tensor held in registers or scratch, or (kept) computed in its place. */
+typedef struct { Tensor *of, *buf; Expr **min, **extent; bool kept; } Local;
 
 typedef struct {
   Ctx *c;
@@ -81,7 +82,7 @@ static Local *find_local(Gen *g, const Tensor *t) {
 static Expr *fetch(Gen *g, Tensor *t, Expr *const *index) {
   Ctx *c = g->c;
   Local *local = find_local(g, t);
-  if (!local) return ex_fetch(c, t, layout_offset(c, t, index));
+  if (!local || local->kept) return ex_fetch(c, t, layout_offset(c, t, index));
   Expr *at[MAX_RANK];
   for (int i = 0; i < t->rank; i++) at[i] = ex_sub(c, index[i], local->min[i]);
   return ex_fetch(c, local->buf, layout_offset(c, local->buf, at));
@@ -133,9 +134,9 @@ static Expr *real_element(Run *r) {
   Ctx *c = r->g->c;
   const Tensor *t = r->l->stage->out;
   Expr *ok = NULL;
-  for (int i = 0; t->layout && !r->local && !r->l->stage->at && i < t->rank; i++) {
+  for (int i = 0; t->layout && (!r->local || r->local->kept) && !r->l->stage->at && i < t->rank; i++) {
     if (!has_tail(c, t, i)) continue;
-    Expr *in = ex_lt(c, iter_value(c, r->l->axes.v[i]), t->shape[i]);
+    Expr *in = ex_lt(c, axis_value(c, r->l, i), t->shape[i]);
     if (!expr_proves(c, in)) ok = ok ? ex_and(c, ok, in) : in;
   }
   return ok;
@@ -198,7 +199,7 @@ static Stmt *store_result(Run *r, Expr *value) {
   Expr *at[MAX_RANK];
   Tensor *to = r->local ? r->local->buf : st->out;
   for (int i = 0; i < st->out->rank; i++)                    /* local: from where its part begins */
-    at[i] = st->at ? at_iters(r, st->at[i]) : iter_value(c, r->l->axes.v[i]);
+    at[i] = st->at ? at_iters(r, st->at[i]) : r->local && !r->local->kept ? iter_value(c, r->l->axes.v[i]) : axis_value(c, r->l, i);
   Expr *real = real_element(r);
   if (real) value = ex_select(c, real, value, ex_const(c, st->out->dtype, 0));
   Stmt *store = st_store(c, to, layout_offset(c, to, at), lower_expr(r->g, value), -1);
@@ -233,6 +234,13 @@ static int64_t vector_lanes(const StageLoops *l) {
   return 1;
 }
 
+/* How many of an element's partial results are lanes of one vector. */
+static int64_t partial_lanes(const StageLoops *l) {
+  for (int i = 0; i < l->order.n; i++)
+    if (l->order.v[i]->kind == LOOP_VECTOR && l->order.v[i]->reduce) return l->order.v[i]->lanes;
+  return 1;
+}
+
 static Tensor *reg_tensor(Ctx *c, const char *name, DType t, int64_t n) {
   Expr *shape[] = {ex_int(c, n)};
   Tensor *r = tensor_new(c, name, t, 1, shape);
@@ -256,8 +264,10 @@ static Stmt *final_leaf(Run *r) {
   DType t = (DType)r->l->reduce->dtype;
   int how = (int)r->l->reduce->u.i;
   Expr *index = acc_index(r);
-  if (r->partials == 1) {
+  if (r->partials == 1 || vector_lanes(r->l) != partial_lanes(r->l)) {
     Expr *pair[] = {r->l->reduce, ex_fetch(c, r->acc, index)};
+    for (int64_t i = 1; i < r->partials; i++)                /* vectors of partial results */
+      pair[1] = combiner_apply(c, (Combiner)how, pair[1], ex_fetch(c, r->acc, ex_add(c, index, ex_int(c, i * vector_lanes(r->l)))));
     return store_result(r, at_iters(r, expr_map(c, st->body, replace_reduce, pair)));
   }
   Tensor *sum = reg_tensor(c, "total", t, 1);
@@ -326,10 +336,11 @@ static Stmt *gen_reduction(Run *r, int pos) {
   StageLoops *l = r->l;
   int64_t n = 1;
   r->partials = 1;
-  for (int partial = 1; partial >= 0; partial--)             /* partial results of an element lie side by side */
+  for (int place = 0; place < 3; place++)                    /* vectors of results, then an element's partial ones, lie side by side */
     for (int i = l->order.n - 1; i >= 0; i--) {
       Iter *it = l->order.v[i];
-      if (it->reduce ? it->partial != partial || !partial : partial) continue;
+      int of = it->reduce ? (it->partial ? 1 : -1) : it->kind == LOOP_VECTOR && i >= pos ? 0 : 2;
+      if (of != place) continue;
       it->stride = i < pos ? 0 : n;
       if (i < pos) continue;
       int64_t extent = it->kind == LOOP_VECTOR ? it->lanes : iter_max(r->g, it);
@@ -385,10 +396,11 @@ static Local make_local(Gen *g, const StageLoops *l, const Region *part) {
     extent[d] = part[d].extent;
     room[d] = changes ? ex_int(c, expr_range(c, extent[d]).max) : extent[d];
   }
+  if (l->stage->kept) return (Local){t, t, min, extent, true};
   Tensor *buf = tensor_new(c, ctx_printf(c, "part%d", g->locals.n), t->dtype, t->rank, room);     /* equal kernels have equal names */
   buf->layout = t->layout ? t->layout : lined_rows(c, buf);
   buf->scope = l->reg || ex_equals_int(tensor_elements(c, buf), 1) ? SCOPE_REG : SCOPE_SCRATCH;
-  return (Local){t, alloc_in(g, buf), min, extent};
+  return (Local){t, alloc_in(g, buf), min, extent, false};
 }
 
 static Region (*stage_parts(Gen *g))[MAX_RANK] {
@@ -412,7 +424,8 @@ static Stmt *with_inner_stages(Run *r, const Iter *it, int pos, Phase phase) {
     if (g->s->stages.v[i]->at == it) vec_push(c, &seq, gen_stage(g, g->s->stages.v[i]));
   vec_push(c, &seq, gen_from(r, pos + 1, phase));
   Stmt *s = st_seq(c, seq.v, seq.n);
-  for (int i = g->locals.n - 1; i >= first; i--) s = st_alloc(c, g->locals.v[i].buf, s);
+  for (int i = g->locals.n - 1; i >= first; i--)
+    if (!g->locals.v[i].kept) s = st_alloc(c, g->locals.v[i].buf, s);
   g->locals.n = first;
   return s;
 }

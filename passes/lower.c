@@ -130,7 +130,10 @@ static Stmt *lower_body(Builder *b, Body *body) {
     Item *it = body->items.v[i];
     if (it->kind == ITEM_GROUP) {
       vec_push(c, &seq, call(b, b->m->schedule(b->m, it->group, kernel_name(b, it->group))));
-      clear_ring(b, &seq, group_root(it->group), &cleared);
+      for (int k = 0; k < it->group->stages.n; k++) {
+        const Stage *st = it->group->stages.v[k];
+        if (st->kept || st == group_root(it->group)) clear_ring(b, &seq, st, &cleared);
+      }
     } else if (it->kind == ITEM_IF) {
       Expr *cond = ex_fetch(c, it->cond, ex_int(c, 0));
       vec_push(c, &seq, st_if(c, cond, lower_body(b, it->body[0]), lower_body(b, it->body[1])));

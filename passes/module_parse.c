@@ -152,6 +152,7 @@ static Stage *read_stage(Reader *r) {
     expect(r, "]");
     st->clipped = accept(r, "clipped");
   }
+  st->kept = accept(r, "kept");
   expect(r, "=");
   st->body = parse_expr_as(&r->r.lx, &r->r.scope, st->out->dtype);
   return st;

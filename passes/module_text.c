@@ -7,7 +7,8 @@
  *     state h: f32[64]
  *     group "name of the node" {
  *       t: f32[N,64][i0, i1] = sum(k<64, x[i0, k]*w[k, i1])
- *       y[i0 < 8, i1] at [i0 + 4, i1] = t[i0, i1]          (at [..] clipped = ..: what lies outside of y is not stored)
+ *       y[i0 < 8, i1] at [i0 + 4, i1] = t[i0, i1]          (at [..] clipped = ..: what lies outside of y is not stored;
+ *                                                             kept = ..: others than the group read it, too)
  *     }
  *     check N%2 == 0
  *     for step < M {
@@ -186,7 +187,7 @@ static void add_stage(Printer *p, const Stage *st, int depth) {
     str_add(&p->s, d ? ", " : "");
     add_expr(p, &k, st->at[d]);
   }
-  str_add(&p->s, !st->at ? " = " : st->clipped ? "] clipped = " : "] = ");
+  str_add(&p->s, "%s%s%s = ", st->at ? "]" : "", st->clipped ? " clipped" : "", st->kept ? " kept" : "");
   add_expr(p, &k, st->body);
   str_add(&p->s, "\n");
 }

@@ -14,6 +14,7 @@ void pass_fuse(Module *m);         /* fuse.c: which stages share a kernel */
 void pass_windows(Module *m);     /* windows.c: transposed and dilated convolutions by parts, without products that are zero */
 void pass_attention(Module *m);  /* attention.c: products of products, by way of rows, computed a block of rows at a time */
 void pass_pack(Module *m);         /* pack.c: run-time operands of contractions copied where they lie scattered */
+void pass_pools(Module *m);        /* pools.c: sums over whole maps taken while the map's parts are made */
 void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */
 void pass_weights(Module *m);      /* weights.c: where constants lie, stored as their kernels read them */
 bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest);   /* all, into a file from byte `at` on; false: errno */

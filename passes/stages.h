@@ -9,7 +9,8 @@
 #include "module.h"
 
 /* Stages computed together by one kernel. The last one is the root and writes a tensor that others read; the stages before
- * it are needed by later ones of the group only and live in registers or the thread's scratch.
+ * it are needed by later ones of the group only and live in registers or the thread's scratch, unless they are kept: then steps of the root
+ * must be parts of them that together are the whole.
  * block, for every axis of the root: outer loops run over the axis in steps of so many elements, and the other stages are computed inside
  * them, as much as one step needs; 0: the axis lies inside. NULL: the schedule rule decides. */
 typedef struct Group {

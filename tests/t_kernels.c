@@ -257,6 +257,7 @@ static void finish(Case *k, const char *rule, int n) {
   pass_strassen(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
+  pass_pools(k->m);
   body_each_group(k->m->body, take_tile, NULL);
   pass_lower(k->m);
   pass_weights(k->m);
@@ -532,6 +533,46 @@ static void test_grouped(void) {
     grouped(48, 8, 6, 11, false);
     grouped(24, 2, 6, 6, false);
     grouped(32, 8, 7, 6, true);
+  }
+}
+
+/* x with zeros around it, at the tap of a 3x3 window. */
+static Expr *windowed(Case *k, Tensor *x, const Stage *st, Expr *channel, int stride, Sym **r) {
+  Ctx *c = k->c;
+  Expr *ih = ex_add(c, ex_mul(c, st->axes[2]->self, ex_int(c, stride)), ex_sub(c, r[0]->self, ex_int(c, 1))), *zero = ex_int(c, 0);
+  Expr *iw = ex_add(c, ex_mul(c, st->axes[3]->self, ex_int(c, stride)), ex_sub(c, r[1]->self, ex_int(c, 1)));
+  Expr *ok = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, x->shape[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, x->shape[3])));
+  return ex_select(c, ok, at(k, x, st->axes[0]->self, channel, ih, iw), ex_const(c, DT_F32, 0));
+}
+
+/* A map that a depthwise convolution makes is pooled, and read with a ring by the next one, which adds what the pool gives. */
+static void pooled(int64_t n, int64_t channels, int64_t h, int64_t w) {
+  enum { IN = 16, OUT = 24 };
+  Case k = start((uint32_t)(channels + w));
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(n, IN, h, w)), *w0 = weight(&k, "w0", DIMS(channels, IN)), *w1 = weight(&k, "w1", DIMS(channels, 3, 3));
+  Tensor *w2 = weight(&k, "w2", DIMS(OUT, channels, 3, 3));
+  Stage *wide = stage(&k, tensor(&k, "wide", DIMS(n, channels, h, w))), *map = stage(&k, tensor(&k, "map", DIMS(n, channels, h, w)));
+  Stage *pool = stage(&k, tensor(&k, "pool", DIMS(n, channels, 1, 1))), *y = stage(&k, tensor(&k, "y", DIMS(n, OUT, (h + 1) / 2, (w + 1) / 2)));
+  Sym *over = sym_axis(c, SYM_REDUCE, "i", ex_int(c, IN)), **a = wide->axes, **b = map->axes, *r[3], *q[2];
+  wide->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, x, a[0]->self, over->self, a[2]->self, a[3]->self), at(&k, w0, a[1]->self, over->self, 0, 0)), &over, 1);
+  for (int i = 0; i < 2; i++) r[i] = sym_axis(c, SYM_REDUCE, "r", ex_int(c, 3));
+  map->body = ex_mul(c, windowed(&k, wide->out, map, b[1]->self, 1, r), at(&k, w1, b[1]->self, r[0]->self, r[1]->self, 0));
+  map->body = ex_add(c, ex_reduce(c, RED_SUM, map->body, r, 2), ex_const(c, DT_F32, 1));       /* not zero where channels end */
+  for (int i = 0; i < 2; i++) q[i] = sym_axis(c, SYM_REDUCE, "q", map->out->shape[2 + i]);
+  pool->body = ex_reduce(c, RED_SUM, at(&k, map->out, pool->axes[0]->self, pool->axes[1]->self, q[0]->self, q[1]->self), q, 2);
+  pool->body = ex_mul(c, pool->body, ex_const(c, DT_F32, 1.0 / (double)(h * w)));
+  for (int i = 0; i < 3; i++) r[i] = sym_axis(c, SYM_REDUCE, "s", ex_int(c, i < 2 ? 3 : channels));
+  Expr *sum = ex_mul(c, windowed(&k, map->out, y, r[2]->self, 2, r), at(&k, w2, y->axes[1]->self, r[2]->self, r[0]->self, r[1]->self));
+  y->body = ex_add(c, ex_reduce(c, RED_SUM, sum, r, 3), at(&k, pool->out, y->axes[0]->self, y->axes[1]->self, ex_int(c, 0), ex_int(c, 0)));
+  finish(&k, "block", 1);
+}
+
+static void test_pooled(void) {
+  EACH_CPU {
+    pooled(2, 40, 6, 9);
+    pooled(3, 45, 8, 7);
+    pooled(2, 256, 3, 5);                                      /* all rows in one part */
   }
 }
 
@@ -866,6 +907,7 @@ int main(void) {
   CU_add_test(s, "windows in parts", test_windows);
   CU_add_test(s, "rows in windows", test_unwindowed);
   CU_add_test(s, "grouped convolution", test_grouped);
+  CU_add_test(s, "pools of maps as they are made", test_pooled);
   CU_add_test(s, "padded channels", test_padded_channels);
   CU_add_test(s, "loads across the store", test_turned);
   CU_add_test(s, "slices of channels and rows of maps", test_slices_and_rows);
