@@ -9,10 +9,7 @@ const Target *target_find(Ctx *c, const char *cpu);          /* NULL or "host": 
 const char *target_needs(const Target *t);                   /* CPU features that the library checks for, comma-separated */
 const Target *target_at(int i);                              /* rows in order; NULL at the end */
 
-/* ---- this machine while compiling (host.c) ---- */
-/* Computes stages one after the other, out[i] taking the row-major result of stage i; they load constants and each other's results.
- * false: a size is not known. */
-bool host_compute(Module *m, Stage *const *stages, int n, void *const *out);
+extern const Host codegen_host;                              /* this machine while compiling (host.c) */
 
 /* ---- schedules (sched_rules.c) ---- */
 Kernel *sched_rules_choose(Module *m, Group *g, const char *name);

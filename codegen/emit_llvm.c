@@ -821,7 +821,7 @@ static void emit_alloc(Emit *e, const Stmt *s) {
 
 /* ---- the program's calls ---- */
 static Ref tensor_address(Emit *e, const Tensor *t) {
-  struct Host *h = &e->host;
+  struct Main *h = &e->host;
   if (t->scope == SCOPE_INPUT || t->scope == SCOPE_OUTPUT) {
     Ref at = int_const(e, program_io_index(e->m, t)), p = LLVMBuildGEP2(e->b, e->ptr, h->io, &at, 1, "");
     return LLVMBuildLoad2(e->b, e->ptr, p, "");
@@ -857,7 +857,7 @@ static void emit_stop(Emit *e) {
 }
 
 static void emit_call(Emit *e, const Stmt *s) {
-  struct Host *h = &e->host;
+  struct Main *h = &e->host;
   if (s->kernel == e->m->stop) { emit_stop(e); return; }
   const Stmt *loop = program_parallel_loop(s->kernel);
   for (int i = 0; i < s->kernel->nparams; i++) store_at(e, h->bufs, e->ptr, i, tensor_address(e, s->args[i]));
@@ -952,7 +952,7 @@ static void most(const Stmt *s, int *params, int *dims) {
 }
 
 void emit_main(Emit *e) {
-  struct Host *h = &e->host;
+  struct Main *h = &e->host;
   LLVMTypeRef args[] = {e->ptr, e->ptr, e->ptr, e->ptr, e->ptr};
   Ref fn = declare(e, "dlc_main", LLVMFunctionType(e->i32, args, 5, false));
   int params = 1, dims = 1;

@@ -49,7 +49,7 @@ static Module *module_new(Ctx *c, const Options *o, OnnxInfo *info) {
                 .opt = o,
                 .target = target_find(c, o->cpu),
                 .schedule = sched_rules_choose,
-                .host_compute = host_compute,
+                .host = &codegen_host,
                 .notes = str_new(c)};
   read_file(m, info);
   return m;

@@ -7,7 +7,7 @@
 #include "diag.h"
 #include "expr.h"
 
-typedef enum { SLOT_OPS, SLOT_RULES, SLOT_GRAPH_RULES, SLOT_SCHED, SLOT_MATH, SLOT_TIR, SLOT_BLOBS, SLOT_FREE7,
+typedef enum { SLOT_OPS, SLOT_RULES, SLOT_GRAPH_RULES, SLOT_SCHED, SLOT_MATH, SLOT_TIR, SLOT_BLOBS, SLOT_STORAGE,
               SLOT_COUNT } CtxSlot;
 
 typedef struct Chunk { struct Chunk *next; size_t used, size; } Chunk;

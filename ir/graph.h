@@ -21,11 +21,9 @@ typedef struct Layout {
   int32_t ring_lo[MAX_RANK], ring_hi[MAX_RANK];
 } Layout;
 
-/* Bytes of a constant: row-major, little endian, often in a mapped file and then aligned to nothing. splat: one element stands for all. */
-typedef struct { const void *bytes; bool splat; const struct ConstMaker *maker; } ConstData;
-
-/* A constant whose bytes (NULL till then) are made when they are stored: n pieces of the work, in any order, on any thread. */
-typedef struct ConstMaker { int64_t n; void (*make)(const struct ConstMaker *m, int64_t piece, void *all); } ConstMaker;
+/* Bytes of a constant: row-major, little endian, often in a mapped file and then aligned to nothing. splat: one element stands for all.
+ * stage: bytes is NULL, what it computes of other constants is the value, once that is stored (passes/storage.c). */
+typedef struct { const void *bytes; bool splat; const struct Stage *stage; } ConstData;
 
 /* Where a tensor lives once planned. */
 typedef enum { SCOPE_NONE, SCOPE_INPUT, SCOPE_OUTPUT, SCOPE_ARENA, SCOPE_CONST, SCOPE_SCRATCH, SCOPE_REG } MemScope;

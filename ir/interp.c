@@ -247,6 +247,16 @@ static bool run_stage(Interp *in, Program *p, int i) {
   return true;
 }
 
+bool interp_stage(Interp *in, const Stage *st, void *to) {
+  int64_t dims[MAX_RANK];
+  if (!concrete(in, st->out, dims)) return false;
+  Tape *t = tape_new(in->c, st, dims);
+  use_pool(in, tape_pool_bytes(t));
+  in->env.node = NULL;
+  tape_run(t, &in->env, in->pool, to);
+  return true;
+}
+
 /* A node that keeps the elements in their order shares its input's memory. */
 static bool is_view(const Op *op) {
   static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity" };

@@ -24,6 +24,7 @@ void interp_graph(Interp *in, Graph *g, const Value *inputs, Value *outputs);
 /* One node whose inputs are constants or were set; false if it is no pure compute or a size is not known. */
 void interp_set(Interp *in, const Tensor *t, const Value *v);          /* v->data stays the caller's */
 bool interp_node(Interp *in, Node *n);
+bool interp_stage(Interp *in, const Stage *st, void *to);              /* a stage alone, over what was set; false if a size is not known */
 const Value *interp_get(Interp *in, const Tensor *t);                  /* NULL if it has no value */
 void interp_drop(Interp *in, const Tensor *t);                         /* forgets t's value */
 void interp_clear(Interp *in);                                         /* forgets all values; programs stay */

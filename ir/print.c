@@ -72,21 +72,11 @@ static void print_element(Str *s, const Tensor *t, int64_t i) {
 
 /* ---- constants ---- */
 
-/* Bytes that were to be made when they are stored are made now: the text needs their hash. */
-static const void *data_bytes(Ctx *c, ConstData *d, size_t n) {
-  if (!d->maker) return d->bytes;
-  void *all = ctx_alloc(c, n);
-  for (int64_t i = 0; i < d->maker->n; i++) d->maker->make(d->maker, i, all);
-  d->bytes = all;
-  d->maker = NULL;
-  return all;
-}
-
 void text_data(Str *s, const Tensor *t) {
   int64_t dims[MAX_RANK], n = 1;
   tensor_dims(t, dims);
   for (int i = 0; i < t->rank; i++) n *= dims[i];
-  const void *bytes = data_bytes(s->ctx, t->data, (size_t)(n * dtype_bytes(t->dtype)));
+  if (t->data->stage) diag_bug(s->ctx, "'%s' has no value yet", t->name);
   if (t->data->splat && n) {
     str_add(s, "splat(");
     print_element(s, t, 0);
@@ -99,7 +89,7 @@ void text_data(Str *s, const Tensor *t) {
     }
     str_add(s, "}");
   } else {
-    str_add(s, "blob \"%016llx\"", (unsigned long long)blob_note(s->ctx, bytes, (size_t)(n * dtype_bytes(t->dtype))));
+    str_add(s, "blob \"%016llx\"", (unsigned long long)blob_note(s->ctx, t->data->bytes, (size_t)(n * dtype_bytes(t->dtype))));
   }
 }
 

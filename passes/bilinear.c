@@ -12,7 +12,7 @@ Expr *bilinear_sum(Ctx *c, const double *row, Expr *const *v, int n) {
       sum = ex_sub(c, sum, v[i]);
       continue;
     }
-    Expr *term = row[i] == 1 ? v[i] : ex_mul(c, v[i], ex_const(c, DT_F32, row[i]));
+    Expr *term = row[i] == 1 ? v[i] : ex_mul(c, v[i], ex_const(c, (DType)v[i]->dtype, row[i]));
     sum = sum ? ex_add(c, sum, term) : term;
   }
   return sum;
@@ -30,4 +30,17 @@ Stage *bilinear_stage(Ctx *c, const char *name, int rank, Expr *const *shape, co
   st->axes = NEW_ARRAY(c, Sym *, rank);
   for (int i = 0; i < rank; i++) st->axes[i] = sym_axis(c, SYM_AXIS, axes[i], shape[i]);
   return st;
+}
+
+Tensor *bilinear_weights(Ctx *c, Stage *st) {
+  Tensor *t = tensor_new(c, st->out->name, st->out->dtype, st->out->rank, st->out->shape);
+  t->data = NEW(c, ConstData);
+  t->data->stage = st;
+  return t;
+}
+
+Tensor *bilinear_source(Ctx *c, const Tensor *weights, const char *layout) {
+  Tensor *t = ctx_copy(c, weights, sizeof *weights);
+  t->layout = layout_parse(c, layout);
+  return t;
 }

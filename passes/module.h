@@ -32,16 +32,26 @@ typedef struct Options {
 
 struct Group;
 
-/* Computes stages natively on this machine (codegen/host.c), for what is too large for the interpreter. */
+/* A stage as code of this machine (codegen/host.c), for what is too large for the interpreter. It takes the kernel's params; run: iterations
+ * lo..hi of its parallel loop, on any thread. */
 typedef struct Module Module;
-typedef bool HostCompute(Module *m, Stage *const *stages, int n, void *const *out);
+typedef struct HostKernel {
+  const Kernel *kernel;
+  const Expr *extent;              /* of the parallel loop, over kernel->dims; NULL: there is none, call with 0, 1 */
+  struct Native *code;
+} HostKernel;
+typedef struct Host {
+  HostKernel (*load)(Module *m, Stage *st);
+  void (*run)(const HostKernel *k, void *const *params, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
+  void (*free)(HostKernel *k);
+} Host;
 
 struct Module {
   Ctx *c;
   const Options *opt;
   const Target *target;
   const char *done;                /* the last pass that ran (a name of passes.def); NULL: none */
-  HostCompute *host_compute;       /* set by frontend/compile.c; NULL: the interpreter does all it can */
+  const Host *host;                /* set by frontend/compile.c; NULL: the interpreter does all it can */
   /* Chooses a schedule for a group and makes its kernel (codegen/sched_rules.c); may give constants other layouts. */
   Kernel *(*schedule)(Module *m, struct Group *g, const char *name);
   Graph *graph;                    /* of a module read from text behind simplify: inputs, outputs and dimensions only */

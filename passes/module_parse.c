@@ -257,8 +257,8 @@ static void check_places(Reader *r, const Lexer *at) {
   const Module *m = r->m;
   for (int i = 0; i < m->consts.n; i++) {
     const Tensor *t = m->consts.v[i];
-    int64_t from, end;
-    bool ok = ex_is_int(t->offset, &from) && from >= 0 && add_ok(from, storage_of(r->c, t).bytes, &end) && end <= m->weight_bytes;
+    int64_t from, n, end;
+    bool ok = ex_is_int(t->offset, &from) && from >= 0 && storage_bytes(r->c, t, &n) && add_ok(from, n, &end) && end <= m->weight_bytes;
     if (!ok) lex_fail(at, "the constant '%s' does not lie inside the weights", diag_quote(r->c, t->name));
   }
 }

@@ -31,6 +31,7 @@
 #include "../ir/text.h"
 #include "passes.h"
 #include "stages.h"
+#include "storage.h"
 
 typedef struct {
   Module *m;
@@ -103,6 +104,7 @@ static void add_tensor(Printer *p, const char *word, Tensor *t) {
   }
   if (t->data) {
     str_add(&p->s, " = ");
+    storage_value(p->m, t);
     text_data(&p->s, t);
   }
   str_add(&p->s, "\n");

@@ -17,8 +17,7 @@ void pass_pack(Module *m);         /* pack.c: run-time operands of contractions 
 void pass_pools(Module *m);        /* pools.c: sums over whole maps taken while the map's parts are made */
 void pass_lower(Module *m);        /* lower.c: a schedule and a kernel per group, equal kernels shared; the program of calls */
 void pass_weights(Module *m);      /* weights.c: where constants lie, stored as their kernels read them */
-bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest);   /* all, into a file from byte `at` on; false: errno */
-void weights_store(Module *m, const Tensor *t, unsigned char *to);         /* one constant, in its layout */
+bool weights_write(Module *m, int fd, int64_t at, uint64_t *digest);   /* all, into a file from byte `at` on; false: errno */
 void pass_memplan(Module *m);      /* memplan.c: where every tensor lives */
 /* Does s read the operand only at the element of the result that it is writing? */
 bool memplan_reads_in_place(const Stmt *s, const Tensor *result, const Tensor *operand);

@@ -10,6 +10,7 @@
 #include "../ir/interp.h"
 #include "graph_rules.h"
 #include "passes.h"
+#include "storage.h"
 
 enum { FOLD_TENSOR_BYTES = 64 << 20, FOLD_TOTAL_BYTES = 256 << 20, FOLD_GROWTH = 4, FOLD_SMALL = 1 << 20, CSE_CONST_BYTES = 4096 };
 static const int64_t fold_steps = 200 * 1000 * 1000;        /* elements computed for one node: a second of interpreting ... */
@@ -198,7 +199,7 @@ static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc, bool *nat
     if (!add_ok(steps, k.steps, &steps)) return false;
   }
   if (out > FOLD_SMALL && out > FOLD_GROWTH * in) return false;
-  *native = s->m && s->m->host_compute && steps > fold_steps;
+  *native = s->m && s->m->host && steps > fold_steps;
   return out <= s->budget && steps <= (*native ? native_steps : fold_steps);
 }
 
@@ -206,7 +207,7 @@ static bool worth_folding(Simplify *s, const Node *n, const OpCtx *oc, bool *nat
 static bool fold_natively(Simplify *s, Node *n, const OpCtx *oc) {
   void **out = NEW_ARRAY(s->c, void *, oc->stages.n + 1);
   for (int i = 0; i < oc->stages.n; i++) out[i] = ctx_alloc(s->c, (size_t)bytes_of(oc->stages.v[i]->out) + 64);
-  if (!s->m->host_compute(s->m, oc->stages.v, oc->stages.n, out)) return false;
+  if (!storage_compute(s->m, oc->stages.v, oc->stages.n, out)) return false;
   for (int i = 0; i < oc->stages.n; i++)
     for (int k = 0; k < n->nout; k++)
       if (n->out[k] == oc->stages.v[i]->out) replace(s, n->out[k], new_const(n->graph, n->out[k], out[i], false));
@@ -240,7 +241,7 @@ static bool fold_view(Simplify *s, Node *n) {
   static const char *const views[] = { "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity" };
   bool view = false;
   for (int i = 0; i < COUNT(views); i++) view |= !strcmp(n->op->name, views[i]);
-  if (!view || n->in[0]->data->maker) return false;
+  if (!view || n->in[0]->data->stage) return false;
   replace(s, n->out[0], new_const(n->graph, n->out[0], n->in[0]->data->bytes, n->in[0]->data->splat));
   s->folded++;
   return true;

@@ -1,217 +1,370 @@
-/* storage.c - see storage.h. Where the layout turns the data round, blocks of it are turned, so that both sides are met in whole cache
- * lines; where a layout pads, rows are looked at one by one. */
+/* storage.c - see storage.h.
+ *
+ * Constants of one layout share one piece of code: extents become symbols, equal ones the same symbol, and so do their sources' (a form).
+ * Only few extents that are short stay as they are: cases are told apart by them.
+ */
 #include "storage.h"
 
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "../ir/ctx.h"
 #include "../ir/diag.h"
+#include "../ir/interp.h"
+#include "threads.h"
 
-enum { ROWS_BYTES = 512 << 10, TILE = 16 };
+enum { SHORT = 16, INTERPRETED = 4096, PIECES = 4 };
 
-/* ---- the plan ---- */
-static void add_dim(Storage *s, StorageDim d) {
-  StorageDim *last = s->n ? &s->dim[s->n - 1] : NULL;
-  if (d.extent == 1) return;
-  if (last && last->dim < 0 && d.dim < 0 && last->step == d.extent * d.step) {
-    last->extent *= d.extent;
-    last->step = d.step;
-  } else {
-    s->dim[s->n++] = d;
-  }
+typedef struct Form {
+  Stage stage;
+  int nsources, ndims;
+  Tensor *source[STORAGE_SOURCES];
+  Sym *dim[2 * MAX_RANK];
+  HostKernel native;               /* without code while nothing needs it */
+} Form;
+
+/* What one compile has made so far. */
+typedef struct { Map syms, axes, sources, forms; Sym *first, *count; Interp *interp; } Forms;
+
+static Forms *forms_of(Ctx *c) {
+  Forms *f = c->slots[SLOT_STORAGE];
+  if (f) return f;
+  f = c->slots[SLOT_STORAGE] = NEW(c, Forms);
+  *f = (Forms){map_new(c), map_new(c), map_new(c), map_new(c), .interp = interp_new(c)};
+  f->first = sym_new(c, SYM_DIM, "first", 0, DIM_MAX);
+  f->count = sym_new(c, SYM_DIM, "count", 1, DIM_MAX);
+  return f;
 }
 
-static bool pads(const Tensor *t, const int64_t *shape, int d) {
-  const Layout *l = t->layout;
-  int64_t most = 0;
-  for (int j = 0; j < l->n; j++) {
-    int64_t whole = shape[d] + l->ring_lo[d] + l->ring_hi[d], div = l->part[j].div;
-    if (l->part[j].dim == d) most += ((l->part[j].mod ? l->part[j].mod : (whole + div - 1) / div) - 1) * div;
-  }
-  return l->ring_lo[d] || most >= shape[d];
+/* ---- forms ---- */
+typedef struct { Ctx *c; Forms *all; Form *form; Storage *s; } Maker;
+
+static Expr *add_dim(Maker *k, Sym *sym, int64_t value) {
+  Form *f = k->form;
+  k->s->dims[f->ndims] = value;
+  f->dim[f->ndims++] = sym;
+  return sym->self;
 }
 
-static void add_parts(Ctx *c, Storage *s, const Tensor *t, const int64_t *shape, const int64_t *stride) {
-  const Layout *l = t->layout;
-  int bound[MAX_RANK];
-  for (int j = 0; j < l->n; j++)
-    if (l->part[j].pad) diag_bug(c, "constant '%s': padded steps", t->name);
+static Expr *extent_of(Maker *k, int64_t n) {
+  if (n <= SHORT) return ex_int(k->c, n);
+  int i = k->s->by_rows ? 2 : 0;
+  for (; i < k->form->ndims; i++)
+    if (k->s->dims[i] == n) return k->form->dim[i]->self;
+  Sym *sym = map_get(&k->all->syms, (uint64_t)i + 1);
+  if (!sym) map_set(&k->all->syms, (uint64_t)i + 1, sym = sym_new(k->c, SYM_DIM, ctx_printf(k->c, "n%d", i), 1, DIM_MAX));
+  return add_dim(k, sym, n);
+}
+
+static Sym *axis_of(Maker *k, int i, Expr *extent) {
+  uint64_t key = (uint64_t)extent->id << 8 | (uint64_t)i;
+  Sym *axis = map_get(&k->all->axes, key);
+  if (!axis) map_set(&k->all->axes, key, axis = sym_axis(k->c, SYM_AXIS, ctx_printf(k->c, "i%d", i), extent));
+  return axis;
+}
+
+/* A tensor like t, of symbolic extents, that has no value of its own. */
+static Tensor *source_of(Maker *k, const Tensor *t) {
+  Form *f = k->form;
+  for (int i = 0; i < f->nsources; i++)
+    if (k->s->source[i] == t) return f->source[i];
+  if (f->nsources == COUNT(f->source)) diag_bug(k->c, "constants made of many others");
+  Expr *shape[MAX_RANK];
+  uint64_t key = mix64((uint64_t)t->dtype << 16 | (uint64_t)t->rank << 8 | (uint64_t)f->nsources);
   for (int d = 0; d < t->rank; d++) {
-    bound[d] = pads(t, shape, d) ? s->nbounded++ : -1;
-    if (bound[d] >= 0) s->bound[bound[d]].lo = l->ring_lo[d], s->bound[bound[d]].shape = shape[d];
-    s->base -= l->ring_lo[d] * stride[d];
+    int64_t n = 0;
+    if (!ex_is_int(t->shape[d], &n)) diag_bug(k->c, "constant '%s' of open size", t->name);
+    shape[d] = extent_of(k, n);
+    key = mix64(key ^ shape[d]->id);
   }
-  for (int j = 0; j < l->n; j++) {
+  const char *layout = layout_text(k->c, t->layout);
+  key = mix64(key ^ KEY(ctx_intern(k->c, layout)));
+  Tensor *like = map_get(&k->all->sources, key);
+  if (!like) {
+    like = tensor_new(k->c, ctx_printf(k->c, "from%d", f->nsources), t->dtype, t->rank, shape);
+    like->layout = t->layout;
+    map_set(&k->all->sources, key, like);
+  }
+  k->s->source[f->nsources] = t;
+  return f->source[f->nsources++] = like;
+}
+
+static Expr *read_sources(Ctx *c, Expr *e, void *user) {
+  return e->op == EX_LOAD && e->u.tensor->data ? ex_load(c, source_of(user, e->u.tensor), e->a, e->n) : e;
+}
+
+typedef struct { int dim; int64_t extent, div; bool fixed; } Part;     /* of the storage; fixed: by the layout */
+
+static int parts_of(Ctx *c, const Tensor *t, const int64_t *shape, Part *part) {
+  const Layout *l = t->layout;
+  for (int d = 0; d < t->rank && !l; d++) part[d] = (Part){d, shape[d], 1, false};
+  for (int j = 0; l && j < l->n; j++) {
     int d = l->part[j].dim;
-    int64_t div = l->part[j].div, whole = shape[d] + l->ring_lo[d] + l->ring_hi[d];
-    add_dim(s, (StorageDim){l->part[j].mod ? l->part[j].mod : (whole + div - 1) / div, div * stride[d], 0, div, bound[d]});
+    int64_t div = l->part[j].div, mod = l->part[j].mod, whole = shape[d] + l->ring_lo[d] + l->ring_hi[d];
+    if (l->part[j].pad || j == MAX_RANK) diag_bug(c, "constant '%s' in the layout \"%s\"", t->name, layout_text(c, l));
+    part[j] = (Part){d, mod ? mod : (whole + div - 1) / div, div, mod != 0};
+  }
+  return l ? l->n : t->rank;
+}
+
+/* Where an element of the storage is in the tensor; *in: the conditions, as far as any is needed, under which it is in it at all. */
+static void logical_index(Maker *k, const Tensor *t, const int64_t *shape, const Part *part, int n, Expr *const *at, Expr **index, Expr **in) {
+  Ctx *c = k->c;
+  *in = ex_bool(c, true);
+  for (int d = 0; d < t->rank; d++) {
+    int64_t most = 0, lo = t->layout ? t->layout->ring_lo[d] : 0;
+    Expr *sum = ex_int(c, 0);
+    for (int j = 0; j < n; j++) {
+      if (part[j].dim != d) continue;
+      sum = ex_add(c, sum, ex_mul(c, at[j], ex_int(c, part[j].div)));
+      most += (part[j].extent - 1) * part[j].div;
+    }
+    index[d] = ex_sub(c, sum, ex_int(c, lo));
+    if (lo) *in = ex_and(c, *in, ex_le(c, ex_int(c, 0), index[d]));
+    if (most - lo >= shape[d]) *in = ex_and(c, *in, ex_lt(c, index[d], extent_of(k, shape[d])));
   }
 }
 
-/* Which dimensions a slice of rows runs over, and in which order. */
-static void choose_order(Storage *s) {
-  StorageDim *d = s->dim;
-  int last = s->n - 1;
-  s->tile = -1;
-  for (int j = 0; d[last].step != 1 && j < last; j++)
-    if (d[j].step > 0 && d[j].step < d[s->tile < 0 ? last : s->tile].step) s->tile = j;
-  int64_t inner = s->size;
-  s->outer = last;
-  for (int j = last; j > 0 && inner * d[j].extent <= ROWS_BYTES; j--) inner *= d[j].extent, s->outer = j - 1;
-  if (s->tile >= 0) s->outer = MIN(s->outer, s->tile);
-  for (int j = s->outer; j < last; j++) {
-    int at = s->norder;
-    if (j == s->tile) continue;
-    for (; s->tile >= 0 && at > 0 && d[s->order[at - 1]].step < d[j].step; at--) s->order[at] = s->order[at - 1];
-    s->order[at] = j;
-    s->norder++;
+static Expr *value_at(Maker *k, const Tensor *t, Expr *const *index) {
+  Ctx *c = k->c;
+  const Stage *st = t->data->stage;
+  if (t->data->splat) return dtype_is_float(t->dtype) ? ex_const(c, t->dtype, tensor_const_float(t, 0)) : ex_const_i(c, t->dtype, tensor_const_int(t, 0));
+  if (!st) {
+    Tensor plain = *t;
+    plain.layout = NULL;
+    return ex_load(c, source_of(k, ctx_copy(c, &plain, sizeof plain)), (Expr **)index, t->rank);
   }
+  Subst s = subst_new(c);
+  for (int d = 0; d < t->rank; d++) subst_set(&s, st->axes[d], index[d]);
+  return expr_map(c, subst_apply(&s, st->body), read_sources, k);
 }
 
-Storage storage_of(Ctx *c, const Tensor *t) {
-  int64_t elements, shape[MAX_RANK], stride[MAX_RANK];
-  Storage s = {.size = dtype_bytes(t->dtype)};
-  if (!ex_is_int(layout_elements(c, t), &elements) || !mul_ok(elements, s.size, &s.bytes) || !tensor_dims(t, shape))
-    diag_fail(c, E0308, NULL, NULL, "constant '%s' is too large", diag_quote(c, t->name));
-  if (!elements) return s;
-  for (int64_t d = t->rank - 1, n = t->data->splat ? 0 : 1; d >= 0; n *= shape[d--]) stride[d] = n;
-  if (t->layout) add_parts(c, &s, t, shape, stride);
-  else add_dim(&s, (StorageDim){elements, t->data->splat ? 0 : 1, 0, 1, -1});
-  if (!s.n) s.dim[s.n++] = (StorageDim){1, 1, 0, 1, -1};
-  for (int64_t j = s.n - 1, place = 1; j >= 0; place *= s.dim[j--].extent) s.dim[j].place = place;
-  choose_order(&s);
-  s.row_bytes = s.dim[s.outer].place * s.size;
-  s.rows = s.bytes / s.row_bytes;
-  s.group = s.tile == s.outer ? s.dim[s.outer].extent : 1;
+/* The stage whose elements, in order, are the storage; of rows from `first` on, `count` of them, if they can be made apart. */
+static void make_form(Module *m, const Tensor *t, const int64_t *shape, Storage *s) {
+  Ctx *c = m->c;
+  Form f = {.nsources = 0};
+  Maker k = {.c = c, .all = forms_of(c), .form = &f, .s = s};
+  Part part[MAX_RANK];
+  Expr *extent[MAX_RANK], *at[MAX_RANK], *index[MAX_RANK], *in;
+  int n = parts_of(c, t, shape, part);
+  s->dims = NEW_ARRAY(c, int64_t, COUNT(f.dim));
+  s->by_rows = !t->data->stage && n;
+  if (s->by_rows) add_dim(&k, k.all->first, 0), add_dim(&k, k.all->count, part[0].extent);
+  f.stage.axes = NEW_ARRAY(c, Sym *, n + 1);
+  for (int j = 0; j < n; j++) {
+    extent[j] = j == 0 && s->by_rows ? k.all->count->self : part[j].fixed ? ex_int(c, part[j].extent) : extent_of(&k, part[j].extent);
+    f.stage.axes[j] = axis_of(&k, j, extent[j]);
+    at[j] = f.stage.axes[j]->self;
+  }
+  if (s->by_rows) at[0] = ex_add(c, at[0], k.all->first->self);
+  logical_index(&k, t, shape, part, n, at, index, &in);
+  f.stage.body = ex_select(c, in, value_at(&k, t, index), ex_const(c, t->dtype, 0));
+  uint64_t key = mix64((uint64_t)f.stage.body->id << 8 | (uint64_t)t->dtype);
+  for (int j = 0; j < n; j++) key = mix64(key ^ extent[j]->id);
+  for (int j = 0; j < f.ndims; j++) key = mix64(key ^ (uint64_t)f.dim[j]->id);
+  s->form = map_get(&k.all->forms, key);
+  if (s->form) return;
+  f.stage.out = tensor_new(c, "stored", t->dtype, n, extent);
+  map_set(&k.all->forms, key, s->form = ctx_copy(c, &f, sizeof f));
+}
+
+/* ---- running them ---- */
+typedef struct { ExprEnv env; const Form *form; const int64_t *dims; } Sizes;
+
+static Scalar size_of(ExprEnv *env, const Sym *s) {
+  const Sizes *k = (const Sizes *)env;
+  int i = 0;
+  while (k->form->dim[i] != s) i++;
+  return (Scalar){.i = k->dims[i]};
+}
+
+static int64_t eval_size(const Form *f, const int64_t *dims, const Expr *e, int64_t none) {
+  Sizes k = {{size_of, NULL}, f, dims};
+  return e ? expr_eval(&k.env, e).i : none;
+}
+
+static void *own_pages(Module *m, int64_t n) {
+  void *p = mmap(NULL, (size_t)MAX(n, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) diag_fail(m->c, E0601, NULL, NULL, "no memory for %lld bytes of constants", (long long)n);
+  return p;
+}
+
+/* A constant's storage for as long as something is computed from it: its own bytes where those are it. */
+typedef struct { const void *at; void *own; int64_t bytes; } Loan;
+
+static Loan borrow(Module *m, const Tensor *t) {
+  Storage s = storage_of(m, t);
+  if (s.value) return (Loan){.at = s.value};
+  Loan l = {.own = own_pages(m, s.bytes), .bytes = s.bytes};
+  l.at = l.own;
+  storage_make(m, &s, l.own);
+  return l;
+}
+
+static void give_back(const Loan *l) {
+  if (l->own) munmap(l->own, (size_t)l->bytes);
+}
+
+/* A call of native code, in pieces of its parallel loop. */
+typedef struct {
+  Module *m;
+  const HostKernel *k;
+  void *params[STORAGE_SOURCES + 1];
+  int64_t sizes[2 * MAX_RANK], extent, scratch, step, next;
+  bool failed;
+} Call;
+
+static void call_pieces(void *user) {
+  Call *call = user;
+  void *scratch = aligned_alloc(64, (size_t)round_up(call->scratch + 64, 64));
+  if (!scratch) __atomic_store_n(&call->failed, true, __ATOMIC_RELAXED);
+  for (int64_t i; scratch && (i = threads_take(&call->next) * call->step) < call->extent;)
+    call->m->host->run(call->k, call->params, call->sizes, i, MIN(i + call->step, call->extent), scratch);
+  free(scratch);
+}
+
+static Call call_of(Module *m, const Form *f, const int64_t *dims, const void *const *from, void *to) {
+  const Kernel *k = f->native.kernel;
+  Call call = {.m = m, .k = &f->native};
+  for (int i = 0; i < k->nparams; i++) {
+    call.params[i] = to;
+    for (int j = 0; j < f->nsources; j++)
+      if (k->params[i] == f->source[j]) call.params[i] = (void *)from[j];
+  }
+  for (int i = 0; i < k->dims.n; i++) call.sizes[i] = eval_size(f, dims, k->dims.v[i]->self, 0);
+  call.extent = eval_size(f, dims, f->native.extent, 1);
+  call.scratch = eval_size(f, dims, k->scratch_bytes, 0);
+  return call;
+}
+
+bool storage_fill(Module *m, const Storage *s, int64_t row, int64_t count, void *to) {
+  int64_t dims[2 * MAX_RANK];
+  const void *from[] = {s->from};
+  memcpy(dims, s->dims, sizeof dims);
+  dims[0] = row;
+  dims[1] = count;
+  Call call = call_of(m, s->form, dims, from, to);
+  call.step = MAX(call.extent, 1);
+  call_pieces(&call);
+  return !call.failed;
+}
+
+static void run_call(Call *call) {
+  int threads = threads_wanted(call->m, call->extent);
+  call->step = MAX((call->extent + threads * PIECES - 1) / (threads * PIECES), 1);
+  threads_run(threads, call_pieces, call);
+  if (call->failed) diag_fail(call->m->c, E0601, NULL, NULL, "no memory for %lld bytes", (long long)call->scratch);
+}
+
+static void run_native(Module *m, const Storage *s, const Loan *from, void *to) {
+  const void *at[STORAGE_SOURCES] = {NULL};
+  for (int i = 0; i < s->form->nsources; i++) at[i] = from[i].at;
+  Call call = call_of(m, s->form, s->dims, at, to);
+  run_call(&call);
+}
+
+static void run_interpreted(Module *m, const Storage *s, const Loan *from, void *to) {
+  Interp *in = forms_of(m->c)->interp;
+  const Form *f = s->form;
+  for (int i = 0; i < f->ndims; i++) interp_set_dim(in, f->dim[i], s->dims[i]);
+  for (int i = 0; i < f->nsources; i++) {
+    Value v = {.dtype = f->source[i]->dtype, .rank = f->source[i]->rank, .data = from[i].at};
+    tensor_dims(s->source[i], v.dims);
+    interp_set(in, f->source[i], &v);
+  }
+  if (!interp_stage(in, &f->stage, to)) diag_bug(m->c, "a constant of open size");
+  interp_clear(in);
+}
+
+void storage_make(Module *m, const Storage *s, void *to) {
+  Loan from[STORAGE_SOURCES] = {{0}};
+  int n = s->form->nsources;
+  for (int i = 0; i < n; i++) from[i] = borrow(m, s->source[i]);
+  (s->interpreted ? run_interpreted : run_native)(m, s, from, to);
+  for (int i = 0; i < n; i++) give_back(&from[i]);
+}
+
+/* ---- what a constant needs ---- */
+static bool lies_so(const Tensor *t) { return !t->data->stage && !t->data->splat && layout_is_plain(t); }
+
+/* The outermost dimension alone may tell which of the constant's own bytes are read. */
+static int64_t bytes_a_row(const Tensor *t, const int64_t *shape) {
+  const Layout *l = t->layout;
+  int64_t n = dtype_bytes(t->dtype) * l->part[0].div;
+  for (int d = 1; d < t->rank; d++) n *= shape[d];
+  return l->part[0].dim || l->part[0].mod || l->ring_lo[0] ? 0 : n;
+}
+
+bool storage_bytes(Ctx *c, const Tensor *t, int64_t *n) {
+  return ex_is_int(layout_elements(c, t), n) && mul_ok(*n, dtype_bytes(t->dtype), n);
+}
+
+Storage storage_of(Module *m, const Tensor *t) {
+  int64_t elements, n, shape[MAX_RANK];
+  Storage s = {.from = t->data->bytes, .row_bytes = dtype_bytes(t->dtype)};
+  if (!storage_bytes(m->c, t, &s.bytes) || !tensor_dims(t, shape))
+    diag_fail(m->c, E0308, NULL, NULL, "constant '%s' is too large", diag_quote(m->c, t->name));
+  s.rows = elements = s.bytes / s.row_bytes;
+  if (ex_is_int(tensor_elements(m->c, t), &n) && s.from) s.from_bytes = t->data->splat ? s.row_bytes : n * s.row_bytes;
+  if (!elements || lies_so(t)) {
+    s.value = s.from ? s.from : "";
+    s.from_row = s.row_bytes;
+    return s;
+  }
+  make_form(m, t, shape, &s);
+  s.interpreted = elements <= INTERPRETED || !m->host;
+  if (s.interpreted) {
+    void *value = ctx_alloc(m->c, (size_t)s.bytes);
+    storage_make(m, &s, value);
+    s.value = value;
+    return s;
+  }
+  if (!s.form->native.kernel) s.form->native = m->host->load(m, &s.form->stage);
+  if (s.by_rows) {
+    s.rows = s.dims[1];
+    s.row_bytes = s.bytes / s.rows;
+    s.from_row = t->layout && !t->data->splat ? bytes_a_row(t, shape) : 0;
+  }
   return s;
 }
 
-/* ---- filling ---- */
-/* Part of the storage: `outer` dimensions at one index, the next from lo to hi. from: the data, at index 0 of what is not fixed. */
-typedef struct { const Storage *s; int64_t at[2 * MAX_RANK + 1], lo, hi; const char *from; char *to; } Block;
-
-static int64_t first(const Block *b, int j) { return j == b->s->outer ? b->lo : 0; }
-static int64_t end(const Block *b, int j) { return j == b->s->outer ? b->hi : b->s->dim[j].extent; }
-static int64_t place(const Block *b, int j, int64_t at) { return (at - first(b, j)) * b->s->dim[j].place * b->s->size; }
-
-/* nl elements, each from `step` bytes on, side by side; nt such lines, `tile` bytes apart there and `place` bytes here. */
-#define TURN(T)                                                                                                                           \
-  static void turn_##T(const char *from, int64_t step, int64_t nl, int64_t tile, int64_t nt, char *to, int64_t place_) {                 \
-    for (int64_t t = 0; t < nt; t += TILE) {                                                                                             \
-      int64_t lines = MIN(nt - t, TILE);                                                                                                 \
-      for (int64_t l = 0; l < nl; l++)                                                                                                   \
-        for (int64_t i = 0; i < lines; i++)                                                                                              \
-          memcpy(to + (t + i) * place_ + l * (int64_t)sizeof(T), from + (t + i) * tile + l * step, sizeof(T));                           \
-    }                                                                                                                                    \
+void storage_value(Module *m, Tensor *t) {
+  if (!t->data->stage) return;
+  Tensor plain = *t;
+  plain.layout = NULL;
+  Storage s = storage_of(m, &plain);
+  if (!s.value) {
+    void *value = ctx_alloc(m->c, (size_t)s.bytes);
+    storage_make(m, &s, value);
+    s.value = value;
   }
-TURN(uint8_t)
-TURN(uint16_t)
-TURN(uint32_t)
-TURN(uint64_t)
-
-typedef void Turn(const char *from, int64_t step, int64_t nl, int64_t tile, int64_t nt, char *to, int64_t place);
-static Turn *const turns[] = {[1] = turn_uint8_t, [2] = turn_uint16_t, [4] = turn_uint32_t, [8] = turn_uint64_t};
-
-/* What lies within bounds everywhere. */
-static void fill_whole(const Block *b) {
-  const Storage *s = b->s;
-  int last = s->n - 1, tile = s->tile;
-  int64_t at[2 * MAX_RANK], step = s->dim[last].step * s->size, nl = end(b, last) - first(b, last);
-  for (int i = 0; i < s->norder; i++) at[i] = first(b, s->order[i]);
-  for (int i = 0; i >= 0;) {
-    const char *from = b->from + first(b, last) * step;
-    char *to = b->to;
-    for (i = 0; i < s->norder; i++) {
-      int j = s->order[i];
-      from += at[i] * s->dim[j].step * s->size;
-      to += place(b, j, at[i]);
-    }
-    if (tile >= 0) {
-      int64_t apart = s->dim[tile].step * s->size;
-      turns[s->size](from + first(b, tile) * apart, step, nl, apart, end(b, tile) - first(b, tile), to, s->dim[tile].place * s->size);
-    } else if (step == s->size) {
-      memcpy(to, from, (size_t)(nl * step));
-    } else {
-      turns[s->size](from, step, nl, 0, 1, to, 0);
-    }
-    for (i = s->norder - 1; i >= 0 && ++at[i] == end(b, s->order[i]); i--) at[i] = first(b, s->order[i]);
-  }
+  t->data->bytes = s.value;
+  t->data->stage = NULL;
 }
 
-/* How many elements from *l on of the line at[] lie within bounds. */
-static int64_t inside(const Storage *s, const int64_t *at, int64_t *l, int64_t to) {
-  int64_t index[MAX_RANK] = {0};
-  const StorageDim *last = &s->dim[s->n - 1];
-  for (int j = 0; j < s->n - 1; j++)
-    if (s->dim[j].dim >= 0) index[s->dim[j].dim] += at[j] * s->dim[j].div;
-  for (int d = 0; d < s->nbounded; d++) {
-    int64_t lo = s->bound[d].lo - index[d], hi = lo + s->bound[d].shape;   /* what remains for the last dimension to add */
-    if (d != last->dim) {
-      if (lo > 0 || hi <= 0) return 0;
-      continue;
+/* ---- folding ---- */
+static Loan param_of(Module *m, const Tensor *t, Stage *const *stages, void *const *out, int n) {
+  for (int i = 0; i < n; i++)
+    if (stages[i]->out == t) return (Loan){.at = out[i]};
+  if (!t->data) diag_bug(m->c, "%s has no value while compiling", t->name);
+  return borrow(m, t);
+}
+
+bool storage_compute(Module *m, Stage *const *stages, int n, void *const *out) {
+  for (int i = 0; i < n; i++) {
+    HostKernel k = m->host->load(m, stages[i]);
+    Form f = {.native = k};
+    Loan loan[STORAGE_SOURCES + 1] = {{0}};
+    bool known = !k.kernel->dims.n && k.kernel->nparams <= STORAGE_SOURCES + 1;
+    Call call = known ? call_of(m, &f, NULL, NULL, NULL) : (Call){.m = m};
+    for (int j = 0; known && j < k.kernel->nparams; j++) {
+      loan[j] = param_of(m, k.kernel->params[j], stages, out, n);
+      call.params[j] = (void *)loan[j].at;
     }
-    *l = MAX(*l, (lo + last->div - 1) / last->div);
-    to = MIN(to, (hi + last->div - 1) / last->div);
+    if (known) run_call(&call);
+    for (int j = 0; known && j < k.kernel->nparams; j++) give_back(&loan[j]);
+    m->host->free(&k);
+    if (!known) return false;
   }
-  return MAX(to - *l, 0);
-}
-
-static void fill_padded(Block *b) {
-  const Storage *s = b->s;
-  int last = s->n - 1;
-  int64_t step = s->dim[last].step * s->size;
-  for (int j = s->outer; j < last; j++) b->at[j] = first(b, j);
-  memset(b->to, 0, (size_t)((b->hi - b->lo) * s->row_bytes));
-  for (int j = 0; j >= 0;) {
-    int64_t l = first(b, last), n = inside(s, b->at, &l, end(b, last));
-    const char *from = b->from + l * step;
-    char *to = b->to + place(b, last, l);
-    for (j = s->outer; j < last; j++) from += b->at[j] * s->dim[j].step * s->size, to += place(b, j, b->at[j]);
-    if (n) turns[s->size](from, step, n, 0, 1, to, 0);
-    for (j = last - 1; j >= s->outer && ++b->at[j] == end(b, j); j--) b->at[j] = first(b, j);
-    if (j < s->outer) return;
-  }
-}
-
-/* Whether no index leaves the tensor: all grow with at[], so the two corners say it. */
-static bool is_whole(const Block *b) {
-  const Storage *s = b->s;
-  int64_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
-  for (int j = 0; j < s->n; j++) {
-    if (s->dim[j].dim < 0) continue;
-    lo[s->dim[j].dim] += s->dim[j].div * (j < s->outer ? b->at[j] : first(b, j));
-    hi[s->dim[j].dim] += s->dim[j].div * (j < s->outer ? b->at[j] : end(b, j) - 1);
-  }
-  for (int d = 0; d < s->nbounded; d++)
-    if (lo[d] < s->bound[d].lo || hi[d] >= s->bound[d].lo + s->bound[d].shape) return false;
   return true;
-}
-
-void storage_fill(const Storage *s, const void *data, int64_t row, int64_t count, void *to) {
-  int64_t extent = s->dim[s->outer].extent;
-  for (int64_t n; count; row += n, count -= n, to = (char *)to + n * s->row_bytes) {
-    Block b = {.s = s, .lo = row % extent, .to = to};
-    int64_t rest = row / extent, at = s->base;
-    n = MIN(count, extent - b.lo);
-    b.hi = b.lo + n;
-    for (int j = s->outer - 1; j >= 0; rest /= s->dim[j--].extent) {
-      b.at[j] = rest % s->dim[j].extent;
-      at += b.at[j] * s->dim[j].step;
-    }
-    b.from = (const char *)data + at * s->size;
-    if (is_whole(&b)) fill_whole(&b);
-    else fill_padded(&b);
-  }
-}
-
-bool storage_done(const Storage *s, int64_t row, int64_t end_row, int64_t *from, int64_t *to) {
-  if (end_row % s->group && end_row < s->rows) return false;
-  row -= row % s->group;
-  int64_t ends[] = {row, end_row - 1}, reach = 1;
-  for (int j = s->outer + 1; j < s->n; j++) reach += (s->dim[j].extent - 1) * s->dim[j].step;
-  for (int i = 0; i < 2; i++) {
-    int64_t rest = ends[i], at = s->base;
-    for (int j = s->outer; j >= 0; rest /= s->dim[j--].extent) at += rest % s->dim[j].extent * s->dim[j].step;
-    ends[i] = MAX(at, 0);
-  }
-  *from = ends[0] * s->size;
-  *to = (ends[1] + reach) * s->size;
-  return *from < *to && *to - *from <= 2 * (end_row - row) * s->row_bytes;
 }

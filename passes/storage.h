@@ -1,27 +1,32 @@
-/* storage.h - a constant as its layout stores it: an index map run over whole tensors, some rows at a time. */
+/* storage.h - constants as they are stored: computes run while compiling, by the interpreter or, what is too large for it, as code for this
+ * machine. A layout is a copy, whose result has a dimension for every part of the layout; weights that are transformed are a stage of
+ * their own (ConstData.stage), which is computed right to where its layout puts it. */
 #ifndef DLC_STORAGE_H
 #define DLC_STORAGE_H
 
 #include "module.h"
 
-/* A dimension of the storage, outermost first: extent, distance of neighbours in the data and in the storage (elements), the logical
- * dimension whose bounds must be looked at (-1: none) and how far a step goes in it. */
-typedef struct { int64_t extent, step, place, div; int dim; } StorageDim;
+enum { STORAGE_SOURCES = 8 };
 
 typedef struct Storage {
-  int64_t bytes, rows, row_bytes;  /* of all; a row: what the dimensions after the first `outer` and one more hold */
-  int64_t group;                   /* rows in order that read one region of the data */
-  int n, outer, tile, size;        /* tile: the dimension along which the data lies densest, -1 if that is the last */
-  StorageDim dim[2 * MAX_RANK + 1];
-  int order[2 * MAX_RANK];         /* the dimensions between outer and last but tile, those far apart in the data first */
-  int norder, nbounded;
-  int64_t base;                    /* in the data, of the storage's first element (may lie before it) */
-  struct { int64_t lo, shape; } bound[MAX_RANK];
+  int64_t bytes, rows, row_bytes;  /* a row: what one index of the outermost dimension holds */
+  const char *value;               /* all of it; NULL: not computed yet */
+  const char *from;                /* the constant's own bytes; NULL: it is made from others */
+  int64_t from_bytes, from_row;    /* of those, what a row alone reads: so much, in order; 0: rows share them */
+  struct Form *form;               /* what computes it */
+  const Tensor *source[STORAGE_SOURCES];         /* what that loads */
+  int64_t *dims;                   /* and the sizes that it works with */
+  bool by_rows, interpreted;       /* rows can be computed apart; by the interpreter */
 } Storage;
 
-Storage storage_of(Ctx *c, const Tensor *t);                 /* E0308 if its size overflows */
-void storage_fill(const Storage *s, const void *data, int64_t row, int64_t count, void *to);   /* zeros where no index reaches */
-/* What of the data, in bytes, the rows up to `end` have read for the last time; false: later rows read it again. */
-bool storage_done(const Storage *s, int64_t row, int64_t end, int64_t *from, int64_t *to);
+bool storage_bytes(Ctx *c, const Tensor *t, int64_t *n);     /* false: too many */
+Storage storage_of(Module *m, const Tensor *t);              /* E0308 if its size overflows */
+void storage_make(Module *m, const Storage *s, void *to);    /* what has no value: all rows, on all threads */
+bool storage_fill(Module *m, const Storage *s, int64_t row, int64_t count, void *to);   /* by_rows, on any thread; false: no memory */
+void storage_value(Module *m, Tensor *t);                    /* for texts: a constant that is made from others has bytes from now on */
+
+/* With m->host: the stages one after the other, out[i] taking the row-major result of stage i; they load constants and each other's
+ * results. false: a size is not known. */
+bool storage_compute(Module *m, Stage *const *stages, int n, void *const *out);
 
 #endif

@@ -51,7 +51,7 @@ struct Product {
 /* ---- is it one? ---- */
 static bool match_weights(Product *k, Expr *w, Expr *a) {
   const ConstData *data = w->op == EX_LOAD && w->n == 2 ? w->u.tensor->data : NULL;
-  if (!data || data->splat || data->maker || w->u.tensor->dtype != DT_F32) return false;
+  if (!data || data->splat || data->stage || w->u.tensor->dtype != DT_F32) return false;
   k->k = k->reduce->a[1]->u.sym;
   k->k_dim = w->a[0] != k->k->self;
   k->w = w;
@@ -146,53 +146,46 @@ static const char *weigh(const Product *k) {
 }
 
 /* ---- the weights ---- */
-enum { PIECE = 16 };               /* steps of k a piece */
-typedef struct { ConstMaker maker; const ConstData *w; int64_t k_step, n_step, depth, columns, panel, half; } Combined;
-
-static float weight(const Combined *w, int64_t k, int64_t n) {
-  float v = 0;
-  if (n < w->columns) memcpy(&v, (const char *)w->w->bytes + (k * w->k_step + n * w->n_step) * (int64_t)sizeof v, sizeof v);
-  return v;
+/* The step of k that is step kk of half z: halves lie side by side, some columns each. */
+static Expr *half_step(const Product *k, Expr *kk, int z) {
+  Ctx *c = k->c;
+  Expr *half = ex_int(c, k->half);
+  return ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, ex_div(c, kk, half), ex_int(c, 2)), ex_int(c, z)), half), ex_mod(c, kk, half));
 }
 
-/* T[q, p, k, j] of one k and q */
-static void combine(const Combined *w, int64_t k, int64_t q, float *t) {
-  int64_t depth = w->depth / 2, at[2] = {k / w->half * 2 * w->half + k % w->half};
-  at[1] = at[0] + w->half;
-  for (int64_t j = 0; j < w->panel; j++) {
-    double b[BLOCKS];
-    for (int i = 0; i < BLOCKS; i++) b[i] = weight(w, at[i / 2], (2 * q + i % 2) * w->panel + j);
-    for (int p = 0; p < PRODUCTS; p++) {
-      double sum = 0;
-      for (int i = 0; i < BLOCKS; i++) sum += products[p].b[i] * b[i];
-      t[((q * PRODUCTS + p) * depth + k) * w->panel + j] = (float)sum;
-    }
+/* w there, 0 behind the last column */
+static Expr *weight(const Product *k, Tensor *from, Expr *step, Expr *column) {
+  Ctx *c = k->c;
+  Expr *at[2];
+  at[k->k_dim] = step;
+  at[!k->k_dim] = column;
+  Expr *w = ex_cast(c, DT_F64, ex_load(c, from, at, 2));
+  return ex_select(c, ex_lt(c, column, ex_int(c, k->columns)), w, ex_const(c, DT_F64, 0));
+}
+
+static Stage *combining_stage(const Product *k) {
+  Ctx *c = k->c;
+  int64_t panels = (k->columns + 2 * k->panel - 1) / (2 * k->panel);
+  Expr *shape[] = {ex_int(c, panels), ex_int(c, PRODUCTS), ex_int(c, k->depth / 2), ex_int(c, k->panel)};
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.T", k->w->u.tensor->name), 4, shape, (const char *const[]){"q", "p", "k", "j"});
+  Tensor *from = bilinear_source(c, k->w->u.tensor, k->k_dim ? "d1,d0" : "d0,d1");
+  Expr *b[BLOCKS], *sum[PRODUCTS], *two = ex_int(c, 2), *panel = ex_int(c, k->panel);
+  for (int i = 0; i < BLOCKS; i++) {
+    Expr *part = ex_add(c, ex_mul(c, two, st->axes[0]->self), ex_int(c, i % 2));
+    b[i] = weight(k, from, half_step(k, st->axes[2]->self, i / 2), ex_add(c, ex_mul(c, part, panel), st->axes[3]->self));
   }
-}
-
-static void make(const ConstMaker *m, int64_t piece, void *all) {
-  const Combined *w = (const Combined *)m;
-  for (int64_t k = piece * PIECE; k < MIN((piece + 1) * PIECE, w->depth / 2); k++)
-    for (int64_t q = 0; q * 2 * w->panel < w->columns; q++) combine(w, k, q, all);
+  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(c, products[p].b, b, BLOCKS);
+  st->body = ex_cast(c, DT_F32, bilinear_case(c, st->axes[1]->self, sum, PRODUCTS));
+  return st;
 }
 
 static Tensor *combined(Product *k) {
   Ctx *c = k->c;
   const Tensor *from = k->w->u.tensor;
-  int64_t depth = k->depth / 2, panels = (k->columns + 2 * k->panel - 1) / (2 * k->panel);
   const char *form = ctx_intern(c, ctx_printf(c, "%p %d %lld %lld", (void *)from->data, k->k_dim, (long long)k->panel, (long long)k->half));
-  Combined *w = map_get(&k->g->made, KEY(form));
-  if (!w) {
-    w = NEW(c, Combined);
-    *w = (Combined){{(depth + PIECE - 1) / PIECE, make}, from->data, k->k_dim ? 1 : k->columns, k->k_dim ? k->depth : 1,
-                    k->depth, k->columns, k->panel, k->half};
-    map_set(&k->g->made, KEY(form), w);
-  }
-  Expr *shape[] = {ex_int(c, panels), ex_int(c, PRODUCTS), ex_int(c, depth), ex_int(c, k->panel)};
-  Tensor *t = tensor_new(c, ctx_printf(c, "%s.T", from->name), DT_F32, 4, shape);
-  t->data = NEW(c, ConstData);
-  t->data->maker = &w->maker;
-  return t;
+  Stage *st = map_get(&k->g->made, KEY(form));
+  if (!st) map_set(&k->g->made, KEY(form), st = combining_stage(k));
+  return bilinear_weights(c, st);
 }
 
 /* ---- expressions ---- */
@@ -228,11 +221,7 @@ static Expr *row_at(const Product *k, const Stage *s, int x) {
   return ex_add(c, ex_mul(c, ex_int(c, 2), pair), ex_int(c, x));
 }
 
-static Expr *step_at(const Product *k, const Stage *s, int z) {
-  Ctx *c = k->c;
-  Expr *kk = sums_at(k, s, S_STEP), *half = ex_int(c, k->half);
-  return ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, ex_div(c, kk, half), ex_int(c, 2)), ex_int(c, z)), half), ex_mod(c, kk, half));
-}
+static Expr *step_at(const Product *k, const Stage *s, int z) { return half_step(k, sums_at(k, s, S_STEP), z); }
 
 /* The axes of p, whose rows are paired like those of k, at that place. */
 static Subst at_place(const Product *k, const Product *p, const Stage *s, Expr *row, Sym *step, int z) {

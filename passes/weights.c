@@ -18,7 +18,7 @@ enum { WEIGHT_ALIGN = 64, SLICE = 1 << 20 };
 typedef struct { Module *m; Map seen; } Packer;
 
 static const char *identity(Ctx *c, const Tensor *t) {
-  const void *what = t->data->maker ? (const void *)t->data->maker : t->data->bytes;
+  const void *what = t->data->stage ? (const void *)t->data->stage : t->data->bytes;
   return ctx_intern(c, ctx_printf(c, "%p %d %s %s", what, t->data->splat, tensor_type_text(c, t), layout_text(c, t->layout)));
 }
 
@@ -32,7 +32,7 @@ static void place(Packer *p, Tensor *t) {
   map_set(&p->seen, KEY(id), t);
   int64_t end;
   t->offset = ex_int(m->c, m->weight_bytes);
-  if (!add_ok(m->weight_bytes, storage_of(m->c, t).bytes + WEIGHT_ALIGN, &end)) diag_fail(m->c, E0308, NULL, NULL, "the constants are too large");
+  if (!storage_bytes(m->c, t, &end) || !add_ok(m->weight_bytes, end + WEIGHT_ALIGN, &end)) diag_fail(m->c, E0308, NULL, NULL, "the constants are too large");
   m->weight_bytes = end / WEIGHT_ALIGN * WEIGHT_ALIGN;
   vec_push(m->c, &m->consts, t);
 }
@@ -51,16 +51,14 @@ void pass_weights(Module *m) {
 }
 
 /* ---- writing ---- */
-typedef struct { Storage storage; const ConstData *data; const void *bytes; int64_t at, elements, left; } Item;
+typedef struct { Storage storage; int64_t at, left; } Item;
 typedef struct { Item *item; int64_t row, end; } Slice;
 typedef struct {
-  const Module *m;
+  Module *m;
   VEC(Slice) slices;
   int64_t next, largest;
   int fd, error;
   uint64_t digest;
-  const ConstMaker *maker;         /* what is made at the moment, and where */
-  void *made;
 } Writer;
 
 /* The same whatever the order of the slices: a sum over them. */
@@ -89,24 +87,24 @@ static int write_all(int fd, const char *p, int64_t n, int64_t at) {
 
 /* The pages of the model that nobody reads again soon. */
 static void let_go(const Writer *w, const Slice *s) {
-  Item *it = s->item;
-  int64_t from, to;
-  if (!__atomic_sub_fetch(&it->left, 1, __ATOMIC_ACQ_REL)) ctx_release(w->m->c, it->bytes, (size_t)(it->elements * it->storage.size));
-  else if (storage_done(&it->storage, s->row, s->end, &from, &to)) ctx_release(w->m->c, (const char *)it->bytes + from, (size_t)(to - from));
+  const Storage *st = &s->item->storage;
+  if (!__atomic_sub_fetch(&s->item->left, 1, __ATOMIC_ACQ_REL)) ctx_release(w->m->c, st->from, (size_t)st->from_bytes);
+  else ctx_release(w->m->c, st->from + s->row * st->from_row, (size_t)((s->end - s->row) * st->from_row));
 }
 
 static void write_slices(void *user) {
   Writer *w = user;
-  char *buffer = malloc((size_t)w->largest);
+  char *buffer = malloc((size_t)w->largest + 64);
   uint64_t digest = 0;
   int error = buffer ? 0 : ENOMEM;
   for (int64_t i; !error && (i = threads_take(&w->next)) < w->slices.n;) {
     const Slice *s = &w->slices.v[i];
     const Storage *st = &s->item->storage;
     int64_t at = s->item->at + s->row * st->row_bytes, n = (s->end - s->row) * st->row_bytes;
-    storage_fill(st, s->item->bytes, s->row, s->end - s->row, buffer);
-    digest += digest_of((unsigned char *)buffer, n, at);
-    error = write_all(w->fd, buffer, n, at);
+    const char *from = st->value ? st->value + s->row * st->row_bytes : buffer;
+    if (!st->value && !storage_fill(w->m, st, s->row, s->end - s->row, buffer)) error = ENOMEM;
+    digest += digest_of((const unsigned char *)from, n, at);
+    if (!error) error = write_all(w->fd, from, n, at);
     let_go(w, s);
   }
   free(buffer);
@@ -124,60 +122,40 @@ static void run_slices(Writer *w) {
 static void add_slices(Writer *w, Item *it) {
   const Storage *s = &it->storage;
   int64_t step = MAX(SLICE / MAX(s->row_bytes, 1), 1);
-  if (step > s->group) step -= step % s->group;
   for (int64_t row = 0, end; row < s->rows; row = end, it->left++) {
     end = MIN(row + step, s->rows);
-    if (step < s->group) end = MIN(end, (row / s->group + 1) * s->group);
     vec_push(w->m->c, &w->slices, ((Slice){it, row, end}));
   }
-  w->largest = MAX(w->largest, MIN(step, s->rows) * s->row_bytes);
+  if (!s->value) w->largest = MAX(w->largest, MIN(step, s->rows) * s->row_bytes);
 }
 
-static void make_pieces(void *user) {
-  Writer *w = user;
-  for (int64_t i; (i = threads_take(&w->next)) < w->maker->n;) w->maker->make(w->maker, i, w->made);
-}
-
-/* What a maker gives, made as a whole, used, and gone again. */
+/* What cannot be made row by row is made as a whole, used, and gone again. */
 static void write_made(Writer *w, Item *it) {
-  size_t n = (size_t)(it->elements * it->storage.size);
+  size_t n = (size_t)it->storage.bytes;
   void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) diag_fail(w->m->c, E0601, NULL, NULL, "no memory for %zu bytes of transformed weights", n);
-  w->maker = it->data->maker;
-  w->made = p;
-  w->next = 0;
-  threads_run(threads_wanted(w->m, w->maker->n), make_pieces, w);
-  it->bytes = p;
+  storage_make(w->m, &it->storage, p);
+  it->storage.value = p;
   add_slices(w, it);
   run_slices(w);
   munmap(p, n);
 }
 
-static Item item_of(const Module *m, const Tensor *t) {
-  Item it = {.storage = storage_of(m->c, t), .data = t->data, .bytes = t->data->bytes};
-  if (!ex_is_int(t->offset, &it.at)) diag_bug(m->c, "constant without an offset");
-  it.elements = 1;
-  if (!t->data->splat && !ex_is_int(tensor_elements(m->c, t), &it.elements)) diag_bug(m->c, "constant without a size");
-  return it;
-}
+static bool is_whole(const Item *it) { return !it->storage.value && !it->storage.by_rows; }
 
-bool weights_write(const Module *m, int fd, int64_t at, uint64_t *digest) {
+bool weights_write(Module *m, int fd, int64_t at, uint64_t *digest) {
   Writer w = {.m = m, .fd = fd};
   Item *items = NEW_ARRAY(m->c, Item, m->consts.n + 1);
   for (int i = 0; i < m->consts.n; i++) {
-    items[i] = item_of(m, m->consts.v[i]);
+    items[i].storage = storage_of(m, m->consts.v[i]);
+    if (!ex_is_int(m->consts.v[i]->offset, &items[i].at)) diag_bug(m->c, "constant without an offset");
     items[i].at += at;
-    if (!items[i].data->maker) add_slices(&w, &items[i]);
+    if (!is_whole(&items[i])) add_slices(&w, &items[i]);
   }
   run_slices(&w);
   for (int i = 0; i < m->consts.n && !w.error; i++)
-    if (items[i].data->maker) write_made(&w, &items[i]);
+    if (is_whole(&items[i])) write_made(&w, &items[i]);
   *digest = w.digest;
   errno = w.error;
   return !w.error;
-}
-
-void weights_store(Module *m, const Tensor *t, unsigned char *to) {
-  Storage s = storage_of(m->c, t);
-  storage_fill(&s, t->data->bytes, 0, s.rows, to);
 }

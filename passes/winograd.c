@@ -169,56 +169,6 @@ static bool choose(Conv *k) {
   return k->t != NULL;
 }
 
-/* ---- the weights ---- */
-enum { LANES = 8, PIECE = 16 };    /* output channels computed side by side; input channels a piece */
-typedef struct { ConstMaker maker; const Transform *t; const ConstData *g; int64_t in, out; } Transformed;
-
-/* U[a,b] of n output channels of one input channel: (G g G^T)[a,b] */
-static void transform(const Transformed *w, int64_t c, int64_t k, int n, float *u) {
-  int a = w->t->m + 2;
-  double g[9][LANES] = {{0}}, half[6][3][LANES];
-  for (int q = 0; q < n; q++)
-    for (int i = 0; i < 9; i++) {
-      float v;
-      memcpy(&v, (const float *)w->g->bytes + (w->g->splat ? 0 : ((k + q) * w->in + c) * 9 + i), sizeof v);
-      g[i][q] = v;
-    }
-  for (int x = 0; x < a; x++)
-    for (int j = 0; j < 3; j++)
-      for (int q = 0; q < LANES; q++)
-        half[x][j][q] = w->t->g[x * 3] * g[j][q] + w->t->g[x * 3 + 1] * g[3 + j][q] + w->t->g[x * 3 + 2] * g[6 + j][q];
-  for (int x = 0; x < a; x++)
-    for (int y = 0; y < a; y++) {
-      const double *by = &w->t->g[y * 3];
-      float sum[LANES];
-      for (int q = 0; q < LANES; q++) sum[q] = (float)(half[x][0][q] * by[0] + half[x][1][q] * by[1] + half[x][2][q] * by[2]);
-      memcpy(u + ((x * a + y) * w->in + c) * w->out + k, sum, sizeof(float) * (size_t)n);
-    }
-}
-
-static void make(const ConstMaker *m, int64_t piece, void *all) {
-  const Transformed *w = (const Transformed *)m;
-  for (int64_t k = 0; k < w->out; k += LANES)
-    for (int64_t c = piece * PIECE; c < MIN((piece + 1) * PIECE, w->in); c++) transform(w, c, k, (int)MIN(w->out - k, LANES), all);
-}
-
-/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j], computed when it is stored. */
-static Tensor *transformed(Conv *k) {
-  int a = k->t->m + 2;
-  uint64_t key = KEY(k->weights->data) + (uint64_t)k->t->m;   /* smaller than the struct: no other weights' key */
-  Transformed *w = map_get(k->made, key);
-  if (!w) {
-    w = NEW(k->c, Transformed);
-    *w = (Transformed){{(k->in_channels + PIECE - 1) / PIECE, make}, k->t, k->weights->data, k->in_channels, k->channels};
-    map_set(k->made, key, w);
-  }
-  Expr *shape[] = {ex_int(k->c, a), ex_int(k->c, a), ex_int(k->c, k->in_channels), ex_int(k->c, k->channels)};
-  Tensor *t = tensor_new(k->c, ctx_printf(k->c, "%s.U", k->weights->name), DT_F32, 4, shape);
-  t->data = NEW(k->c, ConstData);
-  t->data->maker = &w->maker;
-  return t;
-}
-
 /* ---- expressions ---- */
 /* Tiles along dimension d of the map; at least one, since one is divided by. */
 static Expr *tiles_in(Conv *k, int d) { return ex_max(k->c, ex_ceil_div(k->c, k->st->out->shape[d], k->t->m), ex_int(k->c, 1)); }
@@ -286,6 +236,26 @@ static Stage *input_stage(Conv *k) {
     }
   st->body = both_sides(c, k->t->bt, a, a, d, st->axes[1]->self, st->axes[2]->self);
   return st;
+}
+
+/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j], computed when it is stored. */
+static Tensor *transformed(Conv *k) {
+  Ctx *c = k->c;
+  int a = k->t->m + 2;
+  uint64_t key = KEY(k->weights->data) + (uint64_t)k->t->m;   /* smaller than the struct: no other weights' key */
+  Stage *st = map_get(k->made, key);
+  Expr *shape[] = {ex_int(c, a), ex_int(c, a), ex_int(c, k->in_channels), ex_int(c, k->channels)}, *g[6][6];
+  if (!st) {
+    st = bilinear_stage(c, ctx_printf(c, "%s.U", k->weights->name), 4, shape, (const char *const[]){"a", "b", "c", "k"});
+    Tensor *from = bilinear_source(c, k->weights, "d1,d2,d3,d0");
+    for (int i = 0; i < 9; i++) {
+      Expr *at[] = {st->axes[3]->self, st->axes[2]->self, ex_int(c, i / 3), ex_int(c, i % 3)};
+      g[i / 3][i % 3] = ex_cast(c, DT_F64, ex_load(c, from, at, 4));
+    }
+    st->body = ex_cast(c, DT_F32, both_sides(c, k->t->g, a, 3, g, st->axes[0]->self, st->axes[1]->self));
+    map_set(k->made, key, st);
+  }
+  return bilinear_weights(c, st);
 }
 
 static Stage *product_stage(Conv *k, Tensor *v) {

@@ -15,7 +15,7 @@ static inline Module *test_module(Ctx *c, Graph *g, const char *cpu, const char 
   Options *o = NEW(c, Options);
   Module *m = NEW(c, Module);
   *o = (Options){ .model = "model.onnx", .output = path, .name = "model", .cpu = cpu, .jobs = 1, .emit = "so" };
-  *m = (Module){ .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host_compute = host_compute,
+  *m = (Module){ .c = c, .opt = o, .target = target_find(c, cpu), .schedule = sched_rules_choose, .host = &codegen_host,
                  .notes = str_new(c), .graph = g };
   return m;
 }
@@ -27,7 +27,7 @@ static inline Module *test_run_by_texts(Module *m) {
     pipeline_run(m);
     const char *text = module_text(m);
     Module *again = ctx_copy(m->c, &(Module){ .c = m->c, .opt = o, .target = m->target, .schedule = m->schedule,
-                                              .host_compute = m->host_compute, .notes = str_new(m->c) }, sizeof *m);
+                                              .host = m->host, .notes = str_new(m->c) }, sizeof *m);
     module_parse(again, text, NULL, NULL);
     if (strcmp(module_text(again), text) != 0) {
       printf("---- behind %s\n%s---- read back\n%s", o->stop_after, text, module_text(again));
