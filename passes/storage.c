@@ -279,7 +279,11 @@ static void run_interpreted(Module *m, const Storage *s, const Loan *from, void 
 void storage_make(Module *m, const Storage *s, void *to) {
   Loan from[STORAGE_SOURCES] = {{0}};
   int n = s->form->nsources;
-  for (int i = 0; i < n; i++) from[i] = borrow(m, s->source[i]);
+  for (int i = 0; i < n; i++) {
+    Tensor source = *s->source[i];
+    if (s->interpreted) source.layout = NULL;                /* the interpreter knows row-major arrays alone */
+    from[i] = borrow(m, &source);
+  }
   (s->interpreted ? run_interpreted : run_native)(m, s, from, to);
   for (int i = 0; i < n; i++) give_back(&from[i]);
 }
