@@ -821,7 +821,7 @@ static void emit_alloc(Emit *e, const Stmt *s) {
 
 /* ---- the program's calls ---- */
 static Ref tensor_address(Emit *e, const Tensor *t) {
-  struct Main *h = &e->host;
+  struct Main *h = &e->main;
   if (t->scope == SCOPE_INPUT || t->scope == SCOPE_OUTPUT) {
     Ref at = int_const(e, program_io_index(e->m, t)), p = LLVMBuildGEP2(e->b, e->ptr, h->io, &at, 1, "");
     return LLVMBuildLoad2(e->b, e->ptr, p, "");
@@ -857,7 +857,7 @@ static void emit_stop(Emit *e) {
 }
 
 static void emit_call(Emit *e, const Stmt *s) {
-  struct Main *h = &e->host;
+  struct Main *h = &e->main;
   if (s->kernel == e->m->stop) { emit_stop(e); return; }
   const Stmt *loop = program_parallel_loop(s->kernel);
   for (int i = 0; i < s->kernel->nparams; i++) store_at(e, h->bufs, e->ptr, i, tensor_address(e, s->args[i]));
@@ -942,7 +942,7 @@ void emit_kernel(Emit *e, const Kernel *k) {
 
 static void bind_model_dims(Emit *e) {
   for (int i = 0; i < e->m->graph->dims.n; i++)
-    *sym_slot(e, e->m->graph->dims.v[i]) = (Val){load_at(e, e->i64, e->host.sym_array, i), 0, false};
+    *sym_slot(e, e->m->graph->dims.v[i]) = (Val){load_at(e, e->i64, e->main.sym_array, i), 0, false};
 }
 
 static void most(const Stmt *s, int *params, int *dims) {
@@ -952,7 +952,7 @@ static void most(const Stmt *s, int *params, int *dims) {
 }
 
 void emit_main(Emit *e) {
-  struct Main *h = &e->host;
+  struct Main *h = &e->main;
   LLVMTypeRef args[] = {e->ptr, e->ptr, e->ptr, e->ptr, e->ptr};
   Ref fn = declare(e, "dlc_main", LLVMFunctionType(e->i32, args, 5, false));
   int params = 1, dims = 1;
@@ -975,7 +975,7 @@ void emit_plan(Emit *e) {
   Ref fn = declare(e, "dlc_plan", LLVMFunctionType(e->i32, args, 2, false));
   int at = 0;
   begin_function(e, fn);
-  e->host.sym_array = LLVMGetParam(fn, 0);
+  e->main.sym_array = LLVMGetParam(fn, 0);
   bind_model_dims(e);
   e->overflow = LLVMBuildAlloca(e->b, e->i1, "overflow");
   LLVMBuildStore(e->b, LLVMConstNull(e->i1), e->overflow);

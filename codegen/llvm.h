@@ -46,7 +46,7 @@ typedef struct Emit {
   Ref lo, hi, scratch;
   const Kernel *kernel;            /* NULL in the program's main */
   Ref overflow;                    /* checked arithmetic (the plan): where overflows are collected */
-  struct Main { Ref rt, arena, weights, io, sym_array, bufs, dims; Map kernels; } host;
+  struct Main { Ref rt, arena, weights, io, sym_array, bufs, dims; Map kernels; } main;
 } Emit;
 
 void lanes_transpose(Emit *e, Ref *row);                     /* e->lanes vectors of as many lanes: rows become columns (lanes.c) */

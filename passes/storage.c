@@ -21,6 +21,7 @@ typedef struct Form {
   Tensor *source[STORAGE_SOURCES];
   Sym *dim[2 * MAX_RANK];
   HostKernel native;               /* without code while nothing needs it */
+  const Host *host;                /* whose that is */
 } Form;
 
 /* What one compile has made so far. */
@@ -189,27 +190,28 @@ static void *own_pages(Module *m, int64_t n) {
   return p;
 }
 
-/* A constant's storage for as long as something is computed from it: its own bytes where those are it. */
-typedef struct { const void *at; void *own; int64_t bytes; } Loan;
-
-static Loan borrow(Module *m, const Tensor *t) {
-  Storage s = storage_of(m, t);
-  if (s.value) return (Loan){.at = s.value};
-  Loan l = {.own = own_pages(m, s.bytes), .bytes = s.bytes};
+StorageLoan storage_borrow(Module *m, const Storage *s) {
+  if (s->value) return (StorageLoan){.at = s->value};
+  StorageLoan l = {.own = own_pages(m, s->bytes), .bytes = s->bytes};
   l.at = l.own;
-  storage_make(m, &s, l.own);
+  storage_make(m, s, l.own);
   return l;
 }
 
-static void give_back(const Loan *l) {
+void storage_give_back(const StorageLoan *l) {
   if (l->own) munmap(l->own, (size_t)l->bytes);
+}
+
+static StorageLoan borrow(Module *m, const Tensor *t) {
+  Storage s = storage_of(m, t);
+  return storage_borrow(m, &s);
 }
 
 /* A call of native code, in pieces of its parallel loop. */
 typedef struct {
   Module *m;
   const HostKernel *k;
-  void *params[STORAGE_SOURCES + 1];
+  void **params;
   int64_t sizes[2 * MAX_RANK], extent, scratch, step, next;
   bool failed;
 } Call;
@@ -223,9 +225,9 @@ static void call_pieces(void *user) {
   free(scratch);
 }
 
-static Call call_of(Module *m, const Form *f, const int64_t *dims, const void *const *from, void *to) {
+static Call call_of(Module *m, const Form *f, const int64_t *dims, const void *const *from, void *to, void **params) {
   const Kernel *k = f->native.kernel;
-  Call call = {.m = m, .k = &f->native};
+  Call call = {.m = m, .k = &f->native, .params = params};
   for (int i = 0; i < k->nparams; i++) {
     call.params[i] = to;
     for (int j = 0; j < f->nsources; j++)
@@ -240,10 +242,11 @@ static Call call_of(Module *m, const Form *f, const int64_t *dims, const void *c
 bool storage_fill(Module *m, const Storage *s, int64_t row, int64_t count, void *to) {
   int64_t dims[2 * MAX_RANK];
   const void *from[] = {s->from};
+  void *params[STORAGE_SOURCES + 1];
   memcpy(dims, s->dims, sizeof dims);
   dims[0] = row;
   dims[1] = count;
-  Call call = call_of(m, s->form, dims, from, to);
+  Call call = call_of(m, s->form, dims, from, to, params);
   call.step = MAX(call.extent, 1);
   call_pieces(&call);
   return !call.failed;
@@ -256,14 +259,15 @@ static void run_call(Call *call) {
   if (call->failed) diag_fail(call->m->c, E0601, NULL, NULL, "no memory for %lld bytes", (long long)call->scratch);
 }
 
-static void run_native(Module *m, const Storage *s, const Loan *from, void *to) {
+static void run_native(Module *m, const Storage *s, const StorageLoan *from, void *to) {
   const void *at[STORAGE_SOURCES] = {NULL};
+  void *params[STORAGE_SOURCES + 1];
   for (int i = 0; i < s->form->nsources; i++) at[i] = from[i].at;
-  Call call = call_of(m, s->form, s->dims, at, to);
+  Call call = call_of(m, s->form, s->dims, at, to, params);
   run_call(&call);
 }
 
-static void run_interpreted(Module *m, const Storage *s, const Loan *from, void *to) {
+static void run_interpreted(Module *m, const Storage *s, const StorageLoan *from, void *to) {
   Interp *in = forms_of(m->c)->interp;
   const Form *f = s->form;
   for (int i = 0; i < f->ndims; i++) interp_set_dim(in, f->dim[i], s->dims[i]);
@@ -277,7 +281,7 @@ static void run_interpreted(Module *m, const Storage *s, const Loan *from, void 
 }
 
 void storage_make(Module *m, const Storage *s, void *to) {
-  Loan from[STORAGE_SOURCES] = {{0}};
+  StorageLoan from[STORAGE_SOURCES] = {{0}};
   int n = s->form->nsources;
   for (int i = 0; i < n; i++) {
     Tensor source = *s->source[i];
@@ -285,7 +289,7 @@ void storage_make(Module *m, const Storage *s, void *to) {
     from[i] = borrow(m, &source);
   }
   (s->interpreted ? run_interpreted : run_native)(m, s, from, to);
-  for (int i = 0; i < n; i++) give_back(&from[i]);
+  for (int i = 0; i < n; i++) storage_give_back(&from[i]);
 }
 
 /* ---- what a constant needs ---- */
@@ -301,6 +305,17 @@ static int64_t bytes_a_row(const Tensor *t, const int64_t *shape) {
 
 bool storage_bytes(Ctx *c, const Tensor *t, int64_t *n) {
   return ex_is_int(layout_elements(c, t), n) && mul_ok(*n, dtype_bytes(t->dtype), n);
+}
+
+static void unload_form(void *form) {
+  Form *f = form;
+  f->host->free(&f->native);
+}
+
+static void load_form(Module *m, Form *f) {
+  f->native = m->host->load(m, &f->stage);
+  f->host = m->host;
+  ctx_defer(m->c, unload_form, f);
 }
 
 Storage storage_of(Module *m, const Tensor *t) {
@@ -323,7 +338,7 @@ Storage storage_of(Module *m, const Tensor *t) {
     s.value = value;
     return s;
   }
-  if (!s.form->native.kernel) s.form->native = m->host->load(m, &s.form->stage);
+  if (!s.form->native.kernel) load_form(m, s.form);
   if (s.by_rows) {
     s.rows = s.dims[1];
     s.row_bytes = s.bytes / s.rows;
@@ -347,28 +362,32 @@ void storage_value(Module *m, Tensor *t) {
 }
 
 /* ---- folding ---- */
-static Loan param_of(Module *m, const Tensor *t, Stage *const *stages, void *const *out, int n) {
+static StorageLoan param_of(Module *m, const Tensor *t, Stage *const *stages, void *const *out, int n) {
   for (int i = 0; i < n; i++)
-    if (stages[i]->out == t) return (Loan){.at = out[i]};
+    if (stages[i]->out == t) return (StorageLoan){.at = out[i]};
   if (!t->data) diag_bug(m->c, "%s has no value while compiling", t->name);
   return borrow(m, t);
 }
 
-bool storage_compute(Module *m, Stage *const *stages, int n, void *const *out) {
-  for (int i = 0; i < n; i++) {
-    HostKernel k = m->host->load(m, stages[i]);
-    Form f = {.native = k};
-    Loan loan[STORAGE_SOURCES + 1] = {{0}};
-    bool known = !k.kernel->dims.n && k.kernel->nparams <= STORAGE_SOURCES + 1;
-    Call call = known ? call_of(m, &f, NULL, NULL, NULL) : (Call){.m = m};
-    for (int j = 0; known && j < k.kernel->nparams; j++) {
-      loan[j] = param_of(m, k.kernel->params[j], stages, out, n);
-      call.params[j] = (void *)loan[j].at;
-    }
-    if (known) run_call(&call);
-    for (int j = 0; known && j < k.kernel->nparams; j++) give_back(&loan[j]);
-    m->host->free(&k);
-    if (!known) return false;
+static void compute_stage(Module *m, const Form *f, Stage *const *stages, void *const *out, int n) {
+  const Kernel *k = f->native.kernel;
+  StorageLoan *loan = NEW_ARRAY(m->c, StorageLoan, k->nparams + 1);
+  Call call = call_of(m, f, NULL, NULL, NULL, NEW_ARRAY(m->c, void *, k->nparams + 1));
+  for (int i = 0; i < k->nparams; i++) {
+    loan[i] = param_of(m, k->params[i], stages, out, n);
+    call.params[i] = (void *)loan[i].at;
   }
-  return true;
+  run_call(&call);
+  for (int i = 0; i < k->nparams; i++) storage_give_back(&loan[i]);
+}
+
+bool storage_compute(Module *m, Stage *const *stages, int n, void *const *out) {
+  bool known = true;
+  for (int i = 0; i < n && known; i++) {
+    Form f = {.native = m->host->load(m, stages[i])};
+    known = !f.native.kernel->dims.n;
+    if (known) compute_stage(m, &f, stages, out, n);
+    m->host->free(&f.native);
+  }
+  return known;
 }

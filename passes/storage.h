@@ -21,6 +21,10 @@ typedef struct Storage {
 
 bool storage_bytes(Ctx *c, const Tensor *t, int64_t *n);     /* false: too many */
 Storage storage_of(Module *m, const Tensor *t);              /* E0308 if its size overflows */
+/* All of it for as long as it is needed, made on all threads if it has no value. */
+typedef struct { const void *at; void *own; int64_t bytes; } StorageLoan;
+StorageLoan storage_borrow(Module *m, const Storage *s);
+void storage_give_back(const StorageLoan *l);
 void storage_make(Module *m, const Storage *s, void *to);    /* what has no value: all rows, on all threads */
 bool storage_fill(Module *m, const Storage *s, int64_t row, int64_t count, void *to);   /* by_rows, on any thread; false: no memory */
 void storage_value(Module *m, Tensor *t);                    /* for texts: a constant that is made from others has bytes from now on */

@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "passes.h"
@@ -131,14 +130,11 @@ static void add_slices(Writer *w, Item *it) {
 
 /* What cannot be made row by row is made as a whole, used, and gone again. */
 static void write_made(Writer *w, Item *it) {
-  size_t n = (size_t)it->storage.bytes;
-  void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) diag_fail(w->m->c, E0601, NULL, NULL, "no memory for %zu bytes of transformed weights", n);
-  storage_make(w->m, &it->storage, p);
-  it->storage.value = p;
+  StorageLoan whole = storage_borrow(w->m, &it->storage);
+  it->storage.value = whole.at;
   add_slices(w, it);
   run_slices(w);
-  munmap(p, n);
+  storage_give_back(&whole);
 }
 
 static bool is_whole(const Item *it) { return !it->storage.value && !it->storage.by_rows; }

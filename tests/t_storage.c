@@ -84,10 +84,28 @@ static void test_layouts(void) {
   }
 }
 
+/* What a row alone reads of the data, which may go once the row is made. */
+static void test_rows(void) {
+  Ctx *c = ctx_new();
+  Module *m = test_module(c, NULL, "host", NULL);
+  Expr *shape[] = {ex_int(c, 128), ex_int(c, 5000)};
+  Tensor *t = tensor_new(c, "w", DT_F32, 2, shape);
+  t->data = NEW(c, ConstData);
+  t->data->bytes = ctx_alloc(c, 128 * 5000 * 4);
+  t->layout = layout_parse(c, "d0/64,d1,d0%64");
+  Storage s = storage_of(m, t);
+  CU_ASSERT(s.by_rows && s.rows == 2 && s.from_row == 64 * 5000 * 4 && s.from_bytes == 128 * 5000 * 4);
+  t->layout = layout_parse(c, "d1/8,d0,d1%8");
+  s = storage_of(m, t);
+  CU_ASSERT(s.by_rows && s.rows == 625 && s.from_row == 0);
+  ctx_free(c);
+}
+
 int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("storage", NULL, NULL);
   CU_add_test(s, "layouts", test_layouts);
+  CU_add_test(s, "rows", test_rows);
   CU_basic_run_tests();
   return CU_get_number_of_failures() != 0 || CU_get_error() != CUE_SUCCESS;
 }
