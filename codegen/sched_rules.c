@@ -91,6 +91,7 @@ void rule_share_loops(Case *k, const Names *list) {
 
 /* ---- an expression that picks a case by an axis (i == 0 ? .. : i == 1 ? ..), by its remainder, or by blocks of it: unrolled there, one
  * case is left ---- */
+enum { MOST_CASES = 12 };
 typedef struct { Case *k; int64_t period[MAX_RANK], block[MAX_RANK]; bool any; } Cases;   /* period: of so many blocks */
 static void find_case(const Expr *e, void *user) {
   Cases *w = user;
@@ -102,7 +103,7 @@ static void find_case(const Expr *e, void *user) {
   for (int i = 0; i < w->k->st->out->rank; i++) {
     Sym *s = w->k->st->axes[i];
     int64_t period = m ? m : s->max / block + 1;
-    if (at == s->self && block > 0 && period <= 8) w->period[i] = period, w->block[i] = block, w->any = true;
+    if (at == s->self && block > 0 && period <= MOST_CASES) w->period[i] = period, w->block[i] = block, w->any = true;
   }
 }
 

@@ -1,76 +1,104 @@
-/* winograd.c - pass_winograd: 3x3 convolutions of stride 1 with fewer multiplications, as a rewrite of the compute.
+/* winograd.c - pass_winograd: convolutions with fewer multiplications, as a rewrite of the compute.
  *
- * Before: y[n,k,h,w] = f(sum(c, r, s) x[n, c, h+r-p, w+s-q] * g[k,c,r,s])
- * After:  V[g,a,b,t,c] = (B^T d B)[a,b]      d: the tile t of band g of x, (m+2) x (m+2), tiles m apart
+ * Before: y[n,k,h,w] = f(sum(c, r, s) x[n, c, step*h+r-p, step*w+s-q] * g[k,c,r,s])
+ * After:  V[g,a,b,t,c] = (B^T d B)[a,b]      d: the tile t of band g of x, what m x m outputs are made of
  *         M[g,a,b,t,k] = sum(c) V[g,a,b,t,c] * U[a,b,c,k]    U = G g G^T, made when it is stored
  *         y = f((A^T M A)[h % m, w % m])     of the tile at h / m, w / m
  * A band is some rows of tiles of one image, and all three are one group that works band by band, so that V and M stay in cache; or
  * everything is one band and each is a kernel. Of maps whose size is open a band is a number of tiles in their order, whatever row or image
  * they are of, and y is made tile by tile: of a tile that ends beyond the map what lies outside is not stored. The transforms are
- * expressions that select by a, b (by h % m, w % m); their schedules unroll those. Source: winograd.def.
+ * expressions that select by a, b (by h % m, w % m); their schedules unroll those. Each dimension has an algorithm of its own; a map of one
+ * dimension has one row in the other. Source: winograd.def.
  */
 #include <math.h>
 
 #include "bilinear.h"
 #include "passes.h"
 
-#define S 1.41421356237309504880
-#define M(...) {__VA_ARGS__}
-typedef struct { int m, r; double bt[36], g[18], at[24]; } Transform;
-static const Transform transforms[] = {
-#define WINOGRAD(m, r, bt, g, at) {m, r, bt, g, at},
-#include "winograd.def"
-#undef WINOGRAD
-};
-#undef M
-#undef S
+enum { MOST_OUTPUTS = 4, MOST_TAPS = 7, MOST_PRODUCTS = 12 };
+
+/* In one dimension: m outputs, `step` apart in the input, of `in` elements, by n products: B^T is n x in, G n x r, A^T m x n. */
+typedef struct {
+  int m, r, step, in, n;
+  double bt[MOST_PRODUCTS][MOST_PRODUCTS], g[MOST_PRODUCTS][MOST_TAPS], at[MOST_OUTPUTS][MOST_PRODUCTS];
+} Transform;
+
+typedef struct {
+  Sym *tap;                        /* of the reduction; NULL: the map has no such dimension */
+  int64_t step, pad, extent;       /* an extent that is open counts as usual ones are */
+  Transform t;
+  int64_t tiles;
+} Side;
+
+/* Weights that were transformed. */
+typedef struct { const ConstData *weights; Side side[2]; Stage *stage; } Made;
+typedef VEC(Made) MadeList;
 
 typedef struct {
   Module *m;
   Ctx *c;
-  Map *made;                       /* transformed weights, by those they come from and tile */
+  MadeList *made;
   Stage *st;
-  Expr *reduce, *load, *fill_cond; /* of the map: its load, and the bounds checks around it or NULL */
+  Expr *reduce, *load;             /* of the map */
   Tensor *weights;
-  Sym *ch, *row, *col;             /* reduction axes */
+  Sym *ch;                         /* the other axis of the reduction */
   Expr *first_ch;                  /* of the map's channels */
-  int64_t in_channels, channels, pad_h, pad_w;
-  int64_t n, h, w;                 /* an extent that is open counts as usual ones are */
+  int64_t in_channels, channels, n;
+  Side side[2];                    /* of the map's dimensions 2 and 3 */
   bool open;                       /* the map's size is */
-  const Transform *t;
-  int64_t tiles_h, tiles_w;
   int64_t band;                    /* rows of tiles, tiles where the size is open; 0: all in one band */
 } Conv;
 
+/* ---- algorithms ---- */
+#define S 1.41421356237309504880
+typedef struct { int m, r; double point[MOST_PRODUCTS]; } Points;
+static const Points by_points[] = {
+#define WINOGRAD(m, r, ...) {m, r, {__VA_ARGS__}},
+#include "winograd.def"
+#undef WINOGRAD
+};
+#undef S
+
+/* p *= x - point, p's highest power being n */
+static void times_root(double *p, int n, double point) {
+  for (int i = n + 1; i >= 0; i--) p[i] = (i > 0 ? p[i - 1] : 0) - (i <= n ? p[i] * point : 0);
+}
+
+/* Toom and Cook's: both factors and their product at the points; row by row, filter tap i standing at offset + step*i. */
+static void add_points(Transform *t, const Points *f, int offset) {
+  int finite = f->m + f->r - 2;
+  for (int j = 0; j <= finite; j++, t->n++) {
+    double all[MOST_PRODUCTS + 1] = {1}, scale = 1, power = 1, x = f->point[j];
+    bool last = j == finite;                                 /* at infinity */
+    for (int i = 0, n = 0; i < finite; i++)
+      if (i != j) times_root(all, n++, f->point[i]), scale *= last ? 1 : x - f->point[i];
+    for (int i = 0; i <= finite; i++) t->bt[t->n][offset + t->step * i] = (float)all[i];
+    for (int i = 0; i < MAX(f->m, f->r); i++, power *= x) {
+      if (i < f->r) t->g[t->n][offset + t->step * i] = last ? i == f->r - 1 : power / scale;
+      if (i < f->m) t->at[i][t->n] = last ? i == f->m - 1 : (float)power;
+    }
+  }
+}
+
+static void add_single_tap(Transform *t, int offset) {
+  for (int i = 0; i < t->m; i++, t->n++) t->bt[t->n][offset + t->step * i] = t->g[t->n][offset] = t->at[i][t->n] = 1;
+}
+
+/* m outputs of r taps: those at each remainder by `step` are a filter of their own. False: there is no such. */
+static bool find_transform(int64_t m, int64_t r, int64_t step, Transform *t) {
+  if (r > MOST_TAPS || (m - 1) * step + r > MOST_PRODUCTS) return false;
+  *t = (Transform){.m = (int)m, .r = (int)r, .step = (int)step, .in = (int)((m - 1) * step + r)};
+  for (int offset = 0; offset < MIN(r, step); offset++) {
+    int taps = (int)((r - offset + step - 1) / step), row = 0;
+    while (row < COUNT(by_points) && (by_points[row].m != m || by_points[row].r != taps)) row++;
+    if (taps > 1 && row == COUNT(by_points)) return false;
+    if (taps == 1) add_single_tap(t, offset);
+    else add_points(t, &by_points[row], offset);
+  }
+  return true;
+}
+
 /* ---- is it one? ---- */
-static bool offset_by(Ctx *c, Expr *index, Sym *out, Sym *tap, int64_t *pad) {
-  Expr *rest = ex_sub(c, ex_sub(c, index, out->self), tap->self);
-  int64_t v;
-  if (!ex_is_int(rest, &v)) return false;
-  *pad = -v;
-  return v <= 0;
-}
-
-static bool match_weights(Conv *k, const Expr *e) {
-  if (e->op != EX_LOAD || e->n != 4 || !e->u.tensor->data || e->a[0] != k->st->axes[1]->self) return false;
-  for (int i = 1; i < 4; i++)
-    if (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE) return false;
-  k->weights = e->u.tensor;
-  k->ch = e->a[1]->u.sym;
-  k->row = e->a[2]->u.sym;
-  k->col = e->a[3]->u.sym;
-  return ex_equals_int(e->u.tensor->shape[2], 3) && ex_equals_int(e->u.tensor->shape[3], 3);
-}
-
-static bool match_map(Conv *k, Expr *e) {
-  Sym **axes = k->st->axes;
-  if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) k->fill_cond = e->a[0], e = e->a[1];
-  k->load = e;
-  return e->op == EX_LOAD && e->n == 4 && !e->u.tensor->data && (e->a[0] == axes[0]->self || axes[0]->max == 0) &&
-         ex_is_int(k->first_ch = ex_sub(k->c, e->a[1], k->ch->self), NULL) && offset_by(k->c, e->a[2], axes[2], k->row, &k->pad_h) &&
-         offset_by(k->c, e->a[3], axes[3], k->col, &k->pad_w);
-}
-
 enum { OPEN_IMAGES = 1, OPEN_SIDE = 56 };
 
 static int64_t usual(const Expr *extent, int64_t open) {
@@ -78,19 +106,58 @@ static int64_t usual(const Expr *extent, int64_t open) {
   return ex_is_int(extent, &n) ? n : open;
 }
 
+static int sides(const Conv *k) { return k->st->out->rank - 2; }
+static int64_t taps_along(const Conv *k, int i) { return i < sides(k) ? k->weights->shape[2 + i]->u.i : 1; }
+
+/* index = step*out + tap - pad */
+static bool match_index(Ctx *c, Expr *index, Sym *out, Side *s) {
+  enum { MOST_STEPS = 2 };
+  int64_t v;
+  for (s->step = 1; s->step <= MOST_STEPS; s->step++) {
+    Expr *rest = ex_sub(c, ex_sub(c, index, ex_mul(c, out->self, ex_int(c, s->step))), s->tap->self);
+    if (!ex_is_int(rest, &v)) continue;
+    s->pad = -v;
+    return v <= 0;
+  }
+  return false;
+}
+
+static bool match_weights(Conv *k, const Expr *e) {
+  if (e->op != EX_LOAD || e->n != k->st->out->rank || !e->u.tensor->data || e->a[0] != k->st->axes[1]->self) return false;
+  for (int i = 1; i < e->n; i++)
+    if (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE || !ex_is_int(e->u.tensor->shape[i], NULL)) return false;
+  k->weights = e->u.tensor;
+  k->ch = e->a[1]->u.sym;
+  for (int i = 0; i < sides(k); i++) k->side[i].tap = e->a[2 + i]->u.sym;
+  return true;
+}
+
+static bool match_map(Conv *k, Expr *e) {
+  Sym **axes = k->st->axes;
+  if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) e = e->a[1];
+  k->load = e;
+  if (e->op != EX_LOAD || e->n != k->st->out->rank || e->u.tensor->data || (e->a[0] != axes[0]->self && axes[0]->max != 0)) return false;
+  for (int i = 0; i < sides(k); i++)
+    if (!match_index(k->c, e->a[2 + i], axes[2 + i], &k->side[i])) return false;
+  return ex_is_int(k->first_ch = ex_sub(k->c, e->a[1], k->ch->self), NULL);
+}
+
 static bool match(Conv *k, Group *g) {
   k->st = group_root(g);
   k->reduce = stage_reduce(k->st->body);
   Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
   Expr **shape = k->st->out->shape;
-  if (g->stages.n > 1 || k->st->at || !r || r->n != 4 || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL || k->st->out->rank != 4) return false;
-  for (int i = 0; i < 4; i++)
+  int rank = k->st->out->rank;
+  if (g->stages.n > 1 || k->st->at || !r || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL) return false;
+  if (rank < 3 || rank > 4 || r->n != rank) return false;
+  for (int i = 0; i < rank; i++)
     if (k->st->axes[i]->kind == SYM_DIM) return false;
   if (!ex_is_int(shape[1], &k->channels)) return false;
   k->n = usual(shape[0], OPEN_IMAGES);
-  k->h = usual(shape[2], OPEN_SIDE);
-  k->w = usual(shape[3], OPEN_SIDE);
-  k->open = !ex_is_int(shape[2], NULL) || !ex_is_int(shape[3], NULL);
+  for (int i = 0; i < 2; i++) {
+    k->side[i] = (Side){.step = 1, .extent = i < sides(k) ? usual(shape[2 + i], OPEN_SIDE) : 1};
+    k->open |= i < sides(k) && !ex_is_int(shape[2 + i], NULL);
+  }
   bool second = match_weights(k, p->a[1]);
   if (!second && !match_weights(k, p->a[0])) return false;
   return match_map(k, p->a[!second]) && ex_is_int(k->ch->extent, &k->in_channels);
@@ -113,19 +180,18 @@ static double with_weights(double compute, double bytes) {
 }
 
 static double direct_cost(const Conv *k, int lanes) {
-  double pairs = (double)k->in_channels * (double)k->channels;
-  return with_weights((double)(k->n * k->h * k->w) * 9 * pairs / (2 * lanes) / efficiency, 36 * pairs);
+  double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;
+  return with_weights((double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / (2 * lanes) / efficiency, 4 * taps * pairs);
 }
 
-static int64_t tiles_along(const Conv *k, int64_t extent) { return (extent + k->t->m - 1) / k->t->m; }
-
-static int64_t all_tiles(const Conv *k) { return k->n * k->tiles_h * k->tiles_w; }
-static int64_t band_tiles(const Conv *k, int64_t band) { return !band ? all_tiles(k) : k->open ? band : band * k->tiles_w; }
+static int64_t all_tiles(const Conv *k) { return k->n * k->side[0].tiles * k->side[1].tiles; }
+static int64_t band_tiles(const Conv *k, int64_t band) { return !band ? all_tiles(k) : k->open ? band : band * k->side[1].tiles; }
+static int64_t products(const Conv *k) { return k->side[0].t.n * k->side[1].t.n; }
 
 /* Working in bands (0: all at once), what V, M and the repeated reading of U cost. */
 static double band_cost(const Conv *k, int64_t band) {
-  int64_t tiles = band_tiles(k, band), bands = (all_tiles(k) + tiles - 1) / tiles, a = k->t->m + 2;
-  double planes = (double)(a * a) * 4, both = planes * (double)(tiles * (k->in_channels + k->channels));
+  int64_t tiles = band_tiles(k, band), bands = (all_tiles(k) + tiles - 1) / tiles;
+  double planes = (double)products(k) * 4, both = planes * (double)(tiles * (k->in_channels + k->channels));
   double u = planes * (double)k->in_channels * (double)k->channels;
   return (double)bands * traffic(k->m->target, 2 * both, both) + (double)(bands - 1) * traffic(k->m->target, u, u);
 }
@@ -133,11 +199,11 @@ static double band_cost(const Conv *k, int64_t band) {
 /* Rows of tiles a band: a divisor of all, so that no band is shorter. Tiles where their number is open: some full register tiles. */
 static int64_t choose_band(const Conv *k) {
   enum { FEW = 28, MANY = 448 };
-  int64_t best = 0, last = k->open ? MANY : k->tiles_h;
+  int64_t best = 0, rows = k->side[0].tiles, last = k->open ? MANY : rows;
   double least = band_cost(k, 0);
   for (int64_t band = k->open ? FEW : 1; band <= last; band += k->open ? band : 1) {
-    bool all = band == k->tiles_h && ex_equals_int(k->st->out->shape[0], 1);
-    if ((!k->open && (k->tiles_h % band || all)) || band_cost(k, band) >= least) continue;
+    bool all = band == rows && ex_equals_int(k->st->out->shape[0], 1);
+    if ((!k->open && (rows % band || all)) || band_cost(k, band) >= least) continue;
     best = band;
     least = band_cost(k, band);
   }
@@ -145,51 +211,67 @@ static int64_t choose_band(const Conv *k) {
 }
 
 static double winograd_cost(const Conv *k, int lanes) {
-  int64_t a = k->t->m + 2, points = a * a * all_tiles(k);
+  int64_t points = products(k) * all_tiles(k);
   double pairs = (double)k->in_channels * (double)k->channels;
-  double products = (double)points * pairs / (2 * lanes) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / lanes * per_element;
-  return with_weights(products + both + band_cost(k, k->band), (double)(a * a) * 4 * pairs);
+  double compute = (double)points * pairs / (2 * lanes) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / lanes * per_element;
+  return with_weights(compute + both + band_cost(k, k->band), (double)products(k) * 4 * pairs);
+}
+
+static bool set_transform(Side *s, int64_t taps, int64_t m) {
+  if ((taps == 1) != (m == 1) || !find_transform(m, taps, s->step, &s->t)) return false;
+  s->tiles = (s->extent + m - 1) / m;
+  return taps == 1 || s->extent >= MOST_OUTPUTS;
 }
 
 /* Sets the tile, its count and the band; false: direct computation is as fast. */
 static bool choose(Conv *k) {
   int lanes = target_lanes(k->m->target, 32);
   Conv best = *k;
-  double least = direct_cost(k, lanes);
-  if (k->in_channels < lanes || k->channels < lanes || k->h < 4 || k->w < 4) return false;
-  for (int i = 0; i < COUNT(transforms); i++) {
-    k->t = &transforms[i];
-    k->tiles_h = tiles_along(k, k->h);
-    k->tiles_w = tiles_along(k, k->w);
-    k->band = choose_band(k);
-    double cost = winograd_cost(k, lanes);
-    if (cost < least) best = *k, least = cost;
-  }
+  double least = INFINITY;
+  if (k->in_channels < lanes || k->channels < lanes) return false;
+  for (int64_t i = 1; i <= MOST_OUTPUTS; i++)
+    for (int64_t j = 1; j <= MOST_OUTPUTS; j++) {
+      if (!set_transform(&k->side[0], taps_along(k, 0), i) || !set_transform(&k->side[1], taps_along(k, 1), j)) continue;
+      k->band = choose_band(k);
+      double cost = winograd_cost(k, lanes);
+      if (cost < least && cost < direct_cost(k, lanes)) best = *k, least = cost;
+    }
   *k = best;
-  return k->t != NULL;
+  return least < INFINITY;
 }
 
 /* ---- expressions ---- */
-/* Tiles along dimension d of the map; at least one, since one is divided by. */
-static Expr *tiles_in(Conv *k, int d) { return ex_max(k->c, ex_ceil_div(k->c, k->st->out->shape[d], k->t->m), ex_int(k->c, 1)); }
+/* Tiles along side i of the map; at least one, since one is divided by. */
+static Expr *tiles_along(Conv *k, int i) {
+  Ctx *c = k->c;
+  return i < sides(k) ? ex_max(c, ex_ceil_div(c, k->st->out->shape[2 + i], k->side[i].t.m), ex_int(c, 1)) : ex_int(c, 1);
+}
 
-static Expr *count_tiles(Conv *k) { return ex_mul(k->c, k->st->out->shape[0], ex_mul(k->c, tiles_in(k, 2), tiles_in(k, 3))); }
+static Expr *count_tiles(Conv *k) { return ex_mul(k->c, k->st->out->shape[0], ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
 static Expr *tiles_a_band(Conv *k) { return k->band ? ex_int(k->c, band_tiles(k, k->band)) : count_tiles(k); }
 
-/* (L v L^T)[x, y] for a matrix L of rows x cols and v[cols][cols] */
-static Expr *both_sides(Ctx *c, const double *l, int rows, int cols, Expr *v[6][6], Expr *x, Expr *y) {
-  Expr *out[6];
-  for (int i = 0; i < rows; i++) {
-    Expr *half[6], *line[6], *column[6];
-    for (int j = 0; j < cols; j++) {
-      for (int q = 0; q < cols; q++) column[q] = v[q][j];
-      half[j] = bilinear_sum(c, l + i * cols, column, cols);
+/* A matrix, row by row `stride` apart. */
+typedef struct { const double *row; int stride, rows, cols; } Matrix;
+typedef Expr *Square[MOST_PRODUCTS][MOST_PRODUCTS];
+
+/* (L v R^T)[x, y] */
+static Expr *both_sides(Ctx *c, Matrix l, Square v, Matrix r, Expr *x, Expr *y) {
+  Expr *out[MOST_PRODUCTS];
+  for (int i = 0; i < l.rows; i++) {
+    Expr *half[MOST_PRODUCTS], *line[MOST_PRODUCTS], *column[MOST_PRODUCTS];
+    for (int j = 0; j < r.cols; j++) {
+      for (int q = 0; q < l.cols; q++) column[q] = v[q][j];
+      half[j] = bilinear_sum(c, l.row + i * l.stride, column, l.cols);
     }
-    for (int j = 0; j < rows; j++) line[j] = bilinear_sum(c, l + j * cols, half, cols);
-    out[i] = bilinear_case(c, y, line, rows);
+    for (int j = 0; j < r.rows; j++) line[j] = bilinear_sum(c, r.row + j * r.stride, half, r.cols);
+    out[i] = bilinear_case(c, y, line, r.rows);
   }
-  return bilinear_case(c, x, out, rows);
+  return bilinear_case(c, x, out, l.rows);
 }
+
+static Matrix input_matrix(const Transform *t) { return (Matrix){t->bt[0], MOST_PRODUCTS, t->n, t->in}; }
+static Matrix weight_matrix(const Transform *t) { return (Matrix){t->g[0], MOST_TAPS, t->n, t->r}; }
+static Matrix output_matrix(const Transform *t) { return (Matrix){t->at[0], MOST_PRODUCTS, t->m, t->n}; }
 
 /* A transform meets all planes at once: an odd number of cache lines apart, they do not fall on each other in the cache. */
 static Layout *skewed(Ctx *c, const Expr *plane) {
@@ -202,9 +284,8 @@ static Layout *skewed(Ctx *c, const Expr *plane) {
 
 static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *channel) {
   Ctx *c = k->c;
-  int64_t a = k->t->m + 2;
   Expr *tiles = tiles_a_band(k), *bands = k->band ? ex_ceil_div(c, count_tiles(k), tiles->u.i) : ex_int(c, 1);
-  Expr *shape[] = {bands, ex_int(c, a), ex_int(c, a), tiles, channels};
+  Expr *shape[] = {bands, ex_int(c, k->side[0].t.n), ex_int(c, k->side[1].t.n), tiles, channels};
   const char *const axes[] = {"g", "a", "b", "t", channel};
   Stage *st = bilinear_stage(c, ctx_printf(c, "%s.%s", k->st->out->name, name), 5, shape, axes);
   st->out->layout = skewed(c, ex_mul(c, tiles, channels));
@@ -215,47 +296,63 @@ static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *ch
 typedef struct { Expr *n, *i, *j; } Place;
 static Place place_of(Conv *k, Expr *tile) {
   Ctx *c = k->c;
-  Expr *tw = tiles_in(k, 3), *th = tiles_in(k, 2), *row = ex_div(c, tile, tw), *last = ex_sub(c, k->st->out->shape[0], ex_int(c, 1));
+  Expr *tw = tiles_along(k, 1), *th = tiles_along(k, 0), *row = ex_div(c, tile, tw), *last = ex_sub(c, k->st->out->shape[0], ex_int(c, 1));
   return (Place){ex_min(c, ex_div(c, row, th), last), ex_mod(c, row, th), ex_mod(c, tile, tw)};
 }
 
 static Stage *input_stage(Conv *k) {
   Ctx *c = k->c;
-  int a = k->t->m + 2;
   Stage *st = stage_of(k, "V", ex_int(c, k->in_channels), "c");
+  const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
   Place p = place_of(k, ex_add(c, ex_mul(c, st->axes[0]->self, tiles_a_band(k)), st->axes[3]->self));
-  Expr *d[6][6];
-  for (int u = 0; u < a; u++)
-    for (int v = 0; v < a; v++) {
-      Expr *ih = ex_add(c, ex_mul(c, p.i, ex_int(c, k->t->m)), ex_int(c, u - k->pad_h)),
-           *iw = ex_add(c, ex_mul(c, p.j, ex_int(c, k->t->m)), ex_int(c, v - k->pad_w));
-      Expr *at[] = {p.n, ex_add(c, st->axes[4]->self, k->first_ch), ih, iw}, *x = ex_load(c, k->load->u.tensor, at, 4), *zero = ex_int(c, 0);
-      Expr **shape_x = k->load->u.tensor->shape;
-      Expr *in = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, shape_x[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, shape_x[3])));
-      d[u][v] = ex_select(c, in, x, ex_const(c, DT_F32, 0));
+  Expr *tile[] = {p.i, p.j}, *zero = ex_int(c, 0), **shape = k->load->u.tensor->shape;
+  Square d;
+  for (int u = 0; u < rows->in; u++)
+    for (int v = 0; v < cols->in; v++) {
+      Expr *at[] = {p.n, ex_add(c, st->axes[4]->self, k->first_ch), NULL, NULL}, *in = ex_bool(c, true);
+      for (int i = 0; i < sides(k); i++) {
+        const Side *s = &k->side[i];
+        at[2 + i] = ex_add(c, ex_mul(c, tile[i], ex_int(c, s->t.m * s->step)), ex_int(c, (i ? v : u) - s->pad));
+        in = ex_and(c, in, ex_and(c, ex_le(c, zero, at[2 + i]), ex_lt(c, at[2 + i], shape[2 + i])));
+      }
+      d[u][v] = ex_select(c, in, ex_load(c, k->load->u.tensor, at, 2 + sides(k)), ex_const(c, DT_F32, 0));
     }
-  st->body = both_sides(c, k->t->bt, a, a, d, st->axes[1]->self, st->axes[2]->self);
+  st->body = both_sides(c, input_matrix(rows), d, input_matrix(cols), st->axes[1]->self, st->axes[2]->self);
   return st;
 }
 
 /* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j], computed when it is stored. */
-static Tensor *transformed(Conv *k) {
+static Stage *weights_stage(Conv *k) {
   Ctx *c = k->c;
-  int a = k->t->m + 2;
-  uint64_t key = KEY(k->weights->data) + (uint64_t)k->t->m;   /* smaller than the struct: no other weights' key */
-  Stage *st = map_get(k->made, key);
-  Expr *shape[] = {ex_int(c, a), ex_int(c, a), ex_int(c, k->in_channels), ex_int(c, k->channels)}, *g[6][6];
-  if (!st) {
-    st = bilinear_stage(c, ctx_printf(c, "%s.U", k->weights->name), 4, shape, (const char *const[]){"a", "b", "c", "k"});
-    Tensor *from = bilinear_source(c, k->weights, "d1,d2,d3,d0");
-    for (int i = 0; i < 9; i++) {
-      Expr *at[] = {st->axes[3]->self, st->axes[2]->self, ex_int(c, i / 3), ex_int(c, i % 3)};
-      g[i / 3][i % 3] = ex_cast(c, DT_F64, ex_load(c, from, at, 4));
+  const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
+  Expr *shape[] = {ex_int(c, rows->n), ex_int(c, cols->n), ex_int(c, k->in_channels), ex_int(c, k->channels)};
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.U", k->weights->name), 4, shape, (const char *const[]){"a", "b", "c", "k"});
+  Tensor *from = bilinear_source(c, k->weights, sides(k) == 2 ? "d1,d2,d3,d0" : "d1,d2,d0");
+  Square g;
+  for (int i = 0; i < rows->r; i++)
+    for (int j = 0; j < cols->r; j++) {
+      Expr *at[] = {st->axes[3]->self, st->axes[2]->self, ex_int(c, i), ex_int(c, j)};
+      g[i][j] = ex_cast(c, DT_F64, ex_load(c, from, at, 2 + sides(k)));
     }
-    st->body = ex_cast(c, DT_F32, both_sides(c, k->t->g, a, 3, g, st->axes[0]->self, st->axes[1]->self));
-    map_set(k->made, key, st);
+  st->body = ex_cast(c, DT_F32, both_sides(c, weight_matrix(rows), g, weight_matrix(cols), st->axes[0]->self, st->axes[1]->self));
+  return st;
+}
+
+static bool same_transforms(const Side *a, const Side *b) {
+  bool same = true;
+  for (int i = 0; i < 2; i++) same &= a[i].t.m == b[i].t.m && a[i].step == b[i].step;
+  return same;
+}
+
+/* The same weights are transformed once. */
+static Tensor *transformed(Conv *k) {
+  for (int i = 0; i < k->made->n; i++) {
+    const Made *made = &k->made->v[i];
+    if (made->weights == k->weights->data && same_transforms(made->side, k->side)) return bilinear_weights(k->c, made->stage);
   }
-  return bilinear_weights(c, st);
+  Made made = {.weights = k->weights->data, .side = {k->side[0], k->side[1]}, .stage = weights_stage(k)};
+  vec_push(k->c, k->made, made);
+  return bilinear_weights(k->c, made.stage);
 }
 
 static Stage *product_stage(Conv *k, Tensor *v) {
@@ -271,47 +368,58 @@ static Stage *product_stage(Conv *k, Tensor *v) {
 /* The element [x, y] that a tile's channel comes to, M at [g, .., t, channel]. */
 static Expr *output_of(Conv *k, Tensor *m, Expr *g, Expr *t, Expr *channel, Expr *x, Expr *y) {
   Ctx *c = k->c;
-  int a = k->t->m + 2;
-  Expr *v[6][6];
-  for (int i = 0; i < a; i++)
-    for (int j = 0; j < a; j++) {
+  const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
+  Square v;
+  for (int i = 0; i < rows->n; i++)
+    for (int j = 0; j < cols->n; j++) {
       Expr *at[] = {g, ex_int(c, i), ex_int(c, j), t, channel};
       v[i][j] = ex_load(c, m, at, 5);
     }
-  return both_sides(c, k->t->at, k->t->m, a, v, x, y);
+  return both_sides(c, output_matrix(rows), v, output_matrix(cols), x, y);
 }
 
 static void rewrite_output(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   Sym **axes = k->st->axes;
-  Expr *step = ex_int(c, k->t->m), *row = ex_div(c, axes[2]->self, step), *g = ex_int(c, 0), *th = tiles_in(k, 2);
-  if (k->band) {
-    g = ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->tiles_h / k->band)), ex_div(c, axes[2]->self, ex_int(c, k->t->m * k->band)));
-    row = ex_mod(c, row, ex_int(c, k->band));
-  } else {
-    row = ex_add(c, ex_mul(c, axes[0]->self, th), row);
+  Expr *tile[2], *in[2], *g = ex_int(c, 0);
+  for (int i = 0; i < 2; i++) {
+    Expr *at = i < sides(k) ? axes[2 + i]->self : ex_int(c, 0), *m_i = ex_int(c, k->side[i].t.m);
+    tile[i] = ex_div(c, at, m_i);
+    in[i] = ex_mod(c, at, m_i);
   }
-  Expr *t = ex_add(c, ex_mul(c, row, tiles_in(k, 3)), ex_div(c, axes[3]->self, step));
-  Expr *y = output_of(k, m, g, t, axes[1]->self, ex_mod(c, axes[2]->self, step), ex_mod(c, axes[3]->self, step));
-  k->st->body = expr_replace(c, k->st->body, k->reduce, y);
+  Expr *row = tile[0];
+  if (k->band) {
+    Expr *band = ex_int(c, k->band);
+    g = ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->side[0].tiles / k->band)), ex_div(c, row, band));
+    row = ex_mod(c, row, band);
+  } else {
+    row = ex_add(c, ex_mul(c, axes[0]->self, tiles_along(k, 0)), row);
+  }
+  Expr *t = ex_add(c, ex_mul(c, row, tiles_along(k, 1)), tile[1]);
+  k->st->body = expr_replace(c, k->st->body, k->reduce, output_of(k, m, g, t, axes[1]->self, in[0], in[1]));
 }
 
 /* y[tile, channel, row, column], each of a tile. */
 static void output_by_tiles(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   Stage *st = k->st;
-  Expr *step = ex_int(c, k->t->m), *extent[] = {count_tiles(k), st->out->shape[1], step, step}, *band = tiles_a_band(k);
+  int rank = 2 + sides(k);
+  Expr *extent[] = {count_tiles(k), st->out->shape[1], ex_int(c, k->side[0].t.m), ex_int(c, k->side[1].t.m)}, *band = tiles_a_band(k);
   static const char *const names[] = {"t", "k", "x", "y"};
-  Sym **axes = NEW_ARRAY(c, Sym *, 4);
-  for (int d = 0; d < 4; d++) axes[d] = sym_axis(c, SYM_AXIS, names[d], extent[d]);
-  Expr *t = axes[0]->self, *x = axes[2]->self, *y = axes[3]->self, *in = k->band ? ex_mod(c, t, band) : t;
+  Sym **axes = NEW_ARRAY(c, Sym *, rank);
+  for (int d = 0; d < rank; d++) axes[d] = sym_axis(c, SYM_AXIS, names[d], extent[d]);
+  Expr *t = axes[0]->self, *in = k->band ? ex_mod(c, t, band) : t, *offset[2] = {ex_int(c, 0), ex_int(c, 0)};
   Place p = place_of(k, t);
-  Expr *sum = output_of(k, m, k->band ? ex_div(c, t, band) : ex_int(c, 0), in, axes[1]->self, x, y);
-  Expr *at[] = {p.n, axes[1]->self, ex_add(c, ex_mul(c, p.i, step), x), ex_add(c, ex_mul(c, p.j, step), y)};
+  Expr *tile[] = {p.i, p.j}, *at[MAX_RANK] = {p.n, axes[1]->self};
+  for (int i = 0; i < sides(k); i++) {
+    offset[i] = axes[2 + i]->self;
+    at[2 + i] = ex_add(c, ex_mul(c, tile[i], extent[2 + i]), offset[i]);
+  }
+  Expr *sum = output_of(k, m, k->band ? ex_div(c, t, band) : ex_int(c, 0), in, axes[1]->self, offset[0], offset[1]);
   Subst s = subst_new(c);
-  for (int d = 0; d < 4; d++) subst_set(&s, st->axes[d], at[d]);
+  for (int d = 0; d < rank; d++) subst_set(&s, st->axes[d], at[d]);
   st->body = expr_replace(c, subst_apply(&s, st->body), subst_apply(&s, k->reduce), sum);
-  st->at = ctx_copy(c, at, sizeof at);
+  st->at = ctx_copy(c, at, (size_t)rank * sizeof *at);
   st->axes = axes;
   st->clipped = true;
 }
@@ -323,8 +431,8 @@ static void rewrite(Conv *k, Body *b, int *item) {
   if (k->open) output_by_tiles(k, product->out);
   else rewrite_output(k, product->out);
   if (k->m->opt->explain)
-    str_add(&k->m->notes, "  %s: F(%d,3), %s tiles, %lld %s a band\n", root->out->name, k->t->m, expr_text(c, count_tiles(k)),
-            (long long)k->band, k->open ? "of them" : "rows of them");
+    str_add(&k->m->notes, "  %s: F(%dx%d,%dx%d), %s tiles, %lld %s a band\n", root->out->name, k->side[0].t.m, k->side[1].t.m, k->side[0].t.r,
+            k->side[1].t.r, expr_text(c, count_tiles(k)), (long long)k->band, k->open ? "of them" : "rows of them");
   if (!k->band) {
     body_insert(c, b, (*item)++, in, g->source);
     body_insert(c, b, (*item)++, product, g->source);
@@ -336,10 +444,10 @@ static void rewrite(Conv *k, Body *b, int *item) {
   vec_push(c, &g->stages, root);
   g->block = NEW_ARRAY(c, int64_t, 4);
   g->block[0] = k->open ? k->band : 1;
-  if (!k->open) g->block[2] = k->band * k->t->m;
+  if (!k->open) g->block[2] = k->band * k->side[0].t.m;
 }
 
-static void rewrite_body(Module *m, Map *made, Body *b) {
+static void rewrite_body(Module *m, MadeList *made, Body *b) {
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
@@ -350,6 +458,6 @@ static void rewrite_body(Module *m, Map *made, Body *b) {
 }
 
 void pass_winograd(Module *m) {
-  Map made = map_new(m->c);
+  MadeList made = {0};
   if (!m->opt->fp32_strict) rewrite_body(m, &made, m->body);
 }
