@@ -5,7 +5,12 @@
 
 #include "stages.h"
 
-Expr *bilinear_sum(Ctx *c, const double *row, Expr *const *v, int n);        /* sum of row[i] * v[i], without the zeros */
+enum { BILINEAR_MOST = 12 };
+typedef struct { const double *row; int stride, rows, cols; } BilinearMatrix;   /* row after row, `stride` apart; at most BILINEAR_MOST of each */
+
+/* fused: by fma where a factor is not 1. */
+Expr *bilinear_sum(Ctx *c, const double *row, Expr *const *v, int n, bool fused);   /* sum of row[i] * v[i], without the zeros */
+void bilinear_multiply(Ctx *c, const BilinearMatrix *l, Expr *const *v, Expr **out, bool fused);   /* out = L v, sums shared between rows */
 Expr *bilinear_case(Ctx *c, Expr *at, Expr *const *item, int n);             /* item[i] for i == at */
 Stage *bilinear_stage(Ctx *c, const char *name, int rank, Expr *const *shape, const char *const *axes);   /* of f32, without a body */
 Tensor *bilinear_weights(Ctx *c, Stage *st);                 /* the constant that st computes of others when it is stored */

@@ -174,7 +174,7 @@ static Stage *combining_stage(const Product *k) {
     Expr *part = ex_add(c, ex_mul(c, two, st->axes[0]->self), ex_int(c, i % 2));
     b[i] = weight(k, from, half_step(k, st->axes[2]->self, i / 2), ex_add(c, ex_mul(c, part, panel), st->axes[3]->self));
   }
-  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(c, products[p].b, b, BLOCKS);
+  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(c, products[p].b, b, BLOCKS, false);
   st->body = ex_cast(c, DT_F32, bilinear_case(c, st->axes[1]->self, sum, PRODUCTS));
   return st;
 }
@@ -246,7 +246,7 @@ typedef Expr *BlockOf(const Product *k, const Stage *s, int x, int z);
 static Expr *sums_of(const Product *k, const Stage *s, BlockOf *of) {
   Expr *a[BLOCKS], *sum[PRODUCTS];
   for (int i = 0; i < BLOCKS; i++) a[i] = of(k, s, i / 2, i % 2);
-  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(k->c, products[p].a, a, BLOCKS);
+  for (int p = 0; p < PRODUCTS; p++) sum[p] = bilinear_sum(k->c, products[p].a, a, BLOCKS, false);
   return bilinear_case(k->c, sums_at(k, s, S_PRODUCT), sum, PRODUCTS);
 }
 
@@ -324,7 +324,7 @@ static Expr *element(const Product *k, Tensor *p) {
     for (int z = 0; z < 2; z++) {
       double by[PRODUCTS];
       for (int i = 0; i < PRODUCTS; i++) by[i] = products[i].c[2 * x + z];
-      item[z] = bilinear_sum(c, by, load, PRODUCTS);
+      item[z] = bilinear_sum(c, by, load, PRODUCTS, false);
     }
     row[x] = bilinear_case(c, ex_mod(c, ex_div(c, k->column, panel), two), item, 2);
   }

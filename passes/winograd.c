@@ -15,7 +15,7 @@
 #include "bilinear.h"
 #include "passes.h"
 
-enum { MOST_OUTPUTS = 4, MOST_TAPS = 7, MOST_PRODUCTS = 12 };
+enum { MOST_OUTPUTS = 4, MOST_TAPS = 7, MOST_PRODUCTS = BILINEAR_MOST };
 
 /* In one dimension: m outputs, `step` apart in the input, of `in` elements, by n products: B^T is n x in, G n x r, A^T m x n. */
 typedef struct {
@@ -250,28 +250,29 @@ static Expr *tiles_along(Conv *k, int i) {
 static Expr *count_tiles(Conv *k) { return ex_mul(k->c, k->st->out->shape[0], ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
 static Expr *tiles_a_band(Conv *k) { return k->band ? ex_int(k->c, band_tiles(k, k->band)) : count_tiles(k); }
 
-/* A matrix, row by row `stride` apart. */
-typedef struct { const double *row; int stride, rows, cols; } Matrix;
 typedef Expr *Square[MOST_PRODUCTS][MOST_PRODUCTS];
 
 /* (L v R^T)[x, y] */
-static Expr *both_sides(Ctx *c, Matrix l, Square v, Matrix r, Expr *x, Expr *y) {
+static Expr *both_sides(Ctx *c, BilinearMatrix l, Square v, BilinearMatrix r, Expr *x, Expr *y, bool fused) {
+  Square half;                                               /* L v by columns */
   Expr *out[MOST_PRODUCTS];
+  for (int j = 0; j < r.cols; j++) {
+    Expr *column[MOST_PRODUCTS];
+    for (int q = 0; q < l.cols; q++) column[q] = v[q][j];
+    bilinear_multiply(c, &l, column, half[j], fused);
+  }
   for (int i = 0; i < l.rows; i++) {
-    Expr *half[MOST_PRODUCTS], *line[MOST_PRODUCTS], *column[MOST_PRODUCTS];
-    for (int j = 0; j < r.cols; j++) {
-      for (int q = 0; q < l.cols; q++) column[q] = v[q][j];
-      half[j] = bilinear_sum(c, l.row + i * l.stride, column, l.cols);
-    }
-    for (int j = 0; j < r.rows; j++) line[j] = bilinear_sum(c, r.row + j * r.stride, half, r.cols);
+    Expr *row[MOST_PRODUCTS], *line[MOST_PRODUCTS];
+    for (int j = 0; j < r.cols; j++) row[j] = half[j][i];
+    bilinear_multiply(c, &r, row, line, fused);
     out[i] = bilinear_case(c, y, line, r.rows);
   }
   return bilinear_case(c, x, out, l.rows);
 }
 
-static Matrix input_matrix(const Transform *t) { return (Matrix){t->bt[0], MOST_PRODUCTS, t->n, t->in}; }
-static Matrix weight_matrix(const Transform *t) { return (Matrix){t->g[0], MOST_TAPS, t->n, t->r}; }
-static Matrix output_matrix(const Transform *t) { return (Matrix){t->at[0], MOST_PRODUCTS, t->m, t->n}; }
+static BilinearMatrix input_matrix(const Transform *t) { return (BilinearMatrix){t->bt[0], MOST_PRODUCTS, t->n, t->in}; }
+static BilinearMatrix weight_matrix(const Transform *t) { return (BilinearMatrix){t->g[0], MOST_TAPS, t->n, t->r}; }
+static BilinearMatrix output_matrix(const Transform *t) { return (BilinearMatrix){t->at[0], MOST_PRODUCTS, t->m, t->n}; }
 
 /* A transform meets all planes at once: an odd number of cache lines apart, they do not fall on each other in the cache. */
 static Layout *skewed(Ctx *c, const Expr *plane) {
@@ -317,7 +318,7 @@ static Stage *input_stage(Conv *k) {
       }
       d[u][v] = ex_select(c, in, ex_load(c, k->load->u.tensor, at, 2 + sides(k)), ex_const(c, DT_F32, 0));
     }
-  st->body = both_sides(c, input_matrix(rows), d, input_matrix(cols), st->axes[1]->self, st->axes[2]->self);
+  st->body = both_sides(c, input_matrix(rows), d, input_matrix(cols), st->axes[1]->self, st->axes[2]->self, true);
   return st;
 }
 
@@ -334,7 +335,7 @@ static Stage *weights_stage(Conv *k) {
       Expr *at[] = {st->axes[3]->self, st->axes[2]->self, ex_int(c, i), ex_int(c, j)};
       g[i][j] = ex_cast(c, DT_F64, ex_load(c, from, at, 2 + sides(k)));
     }
-  st->body = ex_cast(c, DT_F32, both_sides(c, weight_matrix(rows), g, weight_matrix(cols), st->axes[0]->self, st->axes[1]->self));
+  st->body = ex_cast(c, DT_F32, both_sides(c, weight_matrix(rows), g, weight_matrix(cols), st->axes[0]->self, st->axes[1]->self, false));
   return st;
 }
 
@@ -375,7 +376,7 @@ static Expr *output_of(Conv *k, Tensor *m, Expr *g, Expr *t, Expr *channel, Expr
       Expr *at[] = {g, ex_int(c, i), ex_int(c, j), t, channel};
       v[i][j] = ex_load(c, m, at, 5);
     }
-  return both_sides(c, output_matrix(rows), v, output_matrix(cols), x, y);
+  return both_sides(c, output_matrix(rows), v, output_matrix(cols), x, y, true);
 }
 
 static void rewrite_output(Conv *k, Tensor *m) {
