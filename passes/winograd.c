@@ -20,11 +20,12 @@ enum { MOST_OUTPUTS = 4, MOST_TAPS = 7, MOST_PRODUCTS = BILINEAR_MOST };
 /* In one dimension: m outputs, `step` apart in the input, of `in` elements, by n products: B^T is n x in, G n x r, A^T m x n. */
 typedef struct {
   int m, r, step, in, n;
+  int points;                      /* the most that products of one filter need */
   double bt[MOST_PRODUCTS][MOST_PRODUCTS], g[MOST_PRODUCTS][MOST_TAPS], at[MOST_OUTPUTS][MOST_PRODUCTS];
 } Transform;
 
 typedef struct {
-  Sym *tap;                        /* of the reduction; NULL: the map has no such dimension */
+  Sym *tap;                        /* of the reduction; NULL: there is one tap only */
   int64_t step, pad, extent;       /* an extent that is open counts as usual ones are */
   Transform t;
   int64_t tiles;
@@ -67,6 +68,7 @@ static void times_root(double *p, int n, double point) {
 /* Toom and Cook's: both factors and their product at the points; row by row, filter tap i standing at offset + step*i. */
 static void add_points(Transform *t, const Points *f, int offset) {
   int finite = f->m + f->r - 2;
+  t->points = MAX(t->points, finite + 1);
   for (int j = 0; j <= finite; j++, t->n++) {
     double all[MOST_PRODUCTS + 1] = {1}, scale = 1, power = 1, x = f->point[j];
     bool last = j == finite;                                 /* at infinity */
@@ -109,13 +111,13 @@ static int64_t usual(const Expr *extent, int64_t open) {
 static int sides(const Conv *k) { return k->st->out->rank - 2; }
 static int64_t taps_along(const Conv *k, int i) { return i < sides(k) ? k->weights->shape[2 + i]->u.i : 1; }
 
-/* index = step*out + tap - pad */
+/* index = step*out + tap - pad; without a tap it is 0 */
 static bool match_index(Ctx *c, Expr *index, Sym *out, Side *s) {
   enum { MOST_STEPS = 2 };
   int64_t v;
   for (s->step = 1; s->step <= MOST_STEPS; s->step++) {
-    Expr *rest = ex_sub(c, ex_sub(c, index, ex_mul(c, out->self, ex_int(c, s->step))), s->tap->self);
-    if (!ex_is_int(rest, &v)) continue;
+    Expr *rest = ex_sub(c, index, ex_mul(c, out->self, ex_int(c, s->step)));
+    if (!ex_is_int(s->tap ? ex_sub(c, rest, s->tap->self) : rest, &v)) continue;
     s->pad = -v;
     return v <= 0;
   }
@@ -124,12 +126,17 @@ static bool match_index(Ctx *c, Expr *index, Sym *out, Side *s) {
 
 static bool match_weights(Conv *k, const Expr *e) {
   if (e->op != EX_LOAD || e->n != k->st->out->rank || !e->u.tensor->data || e->a[0] != k->st->axes[1]->self) return false;
-  for (int i = 1; i < e->n; i++)
-    if (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE || !ex_is_int(e->u.tensor->shape[i], NULL)) return false;
+  Sym *tap[MAX_RANK] = {0};
+  int taps = 0;
+  for (int i = 1; i < e->n; i++) {
+    bool one = i > 1 && ex_equals_int(e->a[i], 0) && ex_equals_int(e->u.tensor->shape[i], 1);
+    if (!one && (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE || !ex_is_int(e->u.tensor->shape[i], NULL))) return false;
+    if (!one) tap[i] = e->a[i]->u.sym, taps++;
+  }
   k->weights = e->u.tensor;
-  k->ch = e->a[1]->u.sym;
-  for (int i = 0; i < sides(k); i++) k->side[i].tap = e->a[2 + i]->u.sym;
-  return true;
+  k->ch = tap[1];
+  for (int i = 0; i < sides(k); i++) k->side[i].tap = tap[2 + i];
+  return k->reduce->n == 1 + taps;
 }
 
 static bool match_map(Conv *k, Expr *e) {
@@ -149,7 +156,7 @@ static bool match(Conv *k, Group *g) {
   Expr **shape = k->st->out->shape;
   int rank = k->st->out->rank;
   if (g->stages.n > 1 || k->st->at || !r || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL) return false;
-  if (rank < 3 || rank > 4 || r->n != rank) return false;
+  if (rank < 3 || rank > 4) return false;
   for (int i = 0; i < rank; i++)
     if (k->st->axes[i]->kind == SYM_DIM) return false;
   if (!ex_is_int(shape[1], &k->channels)) return false;
@@ -223,6 +230,12 @@ static bool set_transform(Side *s, int64_t taps, int64_t m) {
   return taps == 1 || s->extent >= MOST_OUTPUTS;
 }
 
+/* Of 8 points in both dimensions sums lose two digits more than direct ones. */
+static bool loses_digits(const Conv *k) {
+  enum { EXACT = 6 };
+  return MIN(k->side[0].t.points, k->side[1].t.points) > EXACT;
+}
+
 /* Sets the tile, its count and the band; false: direct computation is as fast. */
 static bool choose(Conv *k) {
   int lanes = target_lanes(k->m->target, 32);
@@ -231,7 +244,7 @@ static bool choose(Conv *k) {
   if (k->in_channels < lanes || k->channels < lanes) return false;
   for (int64_t i = 1; i <= MOST_OUTPUTS; i++)
     for (int64_t j = 1; j <= MOST_OUTPUTS; j++) {
-      if (!set_transform(&k->side[0], taps_along(k, 0), i) || !set_transform(&k->side[1], taps_along(k, 1), j)) continue;
+      if (!set_transform(&k->side[0], taps_along(k, 0), i) || !set_transform(&k->side[1], taps_along(k, 1), j) || loses_digits(k)) continue;
       k->band = choose_band(k);
       double cost = winograd_cost(k, lanes);
       if (cost < least && cost < direct_cost(k, lanes)) best = *k, least = cost;
