@@ -4,9 +4,19 @@
 #include "../ir/diag.h"
 
 static const struct { Target t; const char *needs; } rows[] = {
-#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, l1, l2, l3}, needs},
+#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, 2, l1, l2, l3}, needs},
+#define CPU(name, fma_rate)
 #include "targets.def"
 #undef TARGET
+#undef CPU
+};
+
+static const struct { const char *name; int fma_rate; } cpus[] = {
+#define TARGET(...)
+#define CPU(name, fma_rate) {name, fma_rate},
+#include "targets.def"
+#undef TARGET
+#undef CPU
 };
 
 const Target *target_at(int i) { return i < COUNT(rows) ? &rows[i].t : NULL; }
@@ -40,6 +50,8 @@ static const Target *host_target(Ctx *c) {
     t->name = "host";
     t->cpu = cpu;
     t->features = features;
+    for (int k = 0; k < COUNT(cpus); k++)
+      if (!strcmp(cpus[k].name, cpu)) t->fma_rate = cpus[k].fma_rate;
     return t;
   }
   return diag_fail(c, E0701, NULL, NULL, "this machine's CPU '%s' is older than every target that dlc knows", cpu), NULL;

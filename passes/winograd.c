@@ -4,7 +4,7 @@
  * After:  V[g,a,b,t,c] = (B^T d B)[a,b]      d: the tile t of band g of x, what m x m outputs are made of
  *         M[g,a,b,t,k] = sum(c) V[g,a,b,t,c] * U[a,b,c,k]    U = G g G^T, made when it is stored
  *         y = f((A^T M A)[h % m, w % m])     of the tile at h / m, w / m
- * A band is some rows of tiles of one image, and all three are one group that works band by band, so that V and M stay in cache; or
+ * A band is some rows and columns of tiles of one image, and all three are one group that works band by band, so that V and M stay in cache; or
  * everything is one band and each is a kernel. Of maps whose size is open a band is a number of tiles in their order, whatever row or image
  * they are of, and y is made tile by tile: of a tile that ends beyond the map what lies outside is not stored. The transforms are
  * expressions that select by a, b (by h % m, w % m); their schedules unroll those. Each dimension has an algorithm of its own; a map of one
@@ -47,7 +47,7 @@ typedef struct {
   int64_t in_channels, channels, n;
   Side side[2];                    /* of the map's dimensions 2 and 3 */
   bool open;                       /* the map's size is */
-  int64_t band;                    /* rows of tiles, tiles where the size is open; 0: all in one band */
+  int64_t band, cols;              /* rows and columns of tiles, or tiles where the size is open; 0: all in one band */
 } Conv;
 
 /* ---- algorithms ---- */
@@ -170,9 +170,9 @@ static bool match(Conv *k, Group *g) {
   return match_map(k, p->a[!second]) && ex_is_int(k->ch->extent, &k->in_channels);
 }
 
-/* ---- what it costs: cycles of a core that does two multiply-adds of vectors in one; measured on Zen 3 and Zen 5 ---- */
+/* ---- what it costs, in cycles of a core; measured on Zen 3, 4 and 5 ---- */
 static const double efficiency = 0.9,                        /* of products in register tiles */
-    per_element = 6.4,                                       /* a vector of V or M made or used */
+    per_element = 6,                                         /* a vector of V or M made or used */
     dram = 9.5, l3 = 12, l2 = 64;                            /* bytes a cycle */
 
 /* Bytes read again and again out of `size`; what little does not fit is met in order. */
@@ -180,48 +180,67 @@ static double traffic(const Target *t, double bytes, double size) {
   return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? l3 : dram / 2);
 }
 
-/* Weights come from memory at every run, while products are computed. */
-static double with_weights(double compute, double bytes) {
-  double load = bytes / dram;
-  return MAX(compute, load) + 0.25 * MIN(compute, load);
+/* The mean of one and of two threads, these taken together: weights come from memory at every run while products are computed, and all
+ * threads share the memory. Work in pieces that do not divide among threads makes these wait for each other. */
+static double with_weights(double compute, int64_t pieces, double bytes) {
+  double sum = 0, load = bytes / dram;
+  for (int threads = 1; threads <= 2; threads++) {
+    double each = compute * (double)((pieces + threads - 1) / threads) / (double)pieces;
+    sum += threads * (MAX(each, load) + 0.25 * MIN(each, load));
+  }
+  return sum / 2;
 }
 
-static double direct_cost(const Conv *k, int lanes) {
+enum { EVEN = 64 };                /* pieces that divide well */
+
+static double lanes_a_cycle(const Conv *k) { return k->m->target->fma_rate * target_lanes(k->m->target, 32); }
+
+static double direct_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;
-  return with_weights((double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / (2 * lanes) / efficiency, 4 * taps * pairs);
+  return with_weights((double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, EVEN, 4 * taps * pairs);
 }
 
 static int64_t all_tiles(const Conv *k) { return k->n * k->side[0].tiles * k->side[1].tiles; }
-static int64_t band_tiles(const Conv *k, int64_t band) { return !band ? all_tiles(k) : k->open ? band : band * k->side[1].tiles; }
+static int64_t band_tiles(const Conv *k) { return !k->band ? all_tiles(k) : k->open ? k->band : k->band * k->cols; }
 static int64_t products(const Conv *k) { return k->side[0].t.n * k->side[1].t.n; }
 
-/* Working in bands (0: all at once), what V, M and the repeated reading of U cost. */
-static double band_cost(const Conv *k, int64_t band) {
-  int64_t tiles = band_tiles(k, band), bands = (all_tiles(k) + tiles - 1) / tiles;
+/* Working in bands, what V, M and the repeated reading of U cost: V and M are written, which moves a line twice, and read; U is asked for
+ * while products are computed. */
+static double band_cost(const Conv *k) {
+  const double hidden = 0.7;
+  int64_t tiles = band_tiles(k), bands = (all_tiles(k) + tiles - 1) / tiles;
   double planes = (double)products(k) * 4, both = planes * (double)(tiles * (k->in_channels + k->channels));
   double u = planes * (double)k->in_channels * (double)k->channels;
-  return (double)bands * traffic(k->m->target, 2 * both, both) + (double)(bands - 1) * traffic(k->m->target, u, u);
+  return (double)bands * traffic(k->m->target, 3 * both, both) + (double)(bands - 1) * (1 - hidden) * traffic(k->m->target, u, u);
 }
 
-/* Rows of tiles a band: a divisor of all, so that no band is shorter. Tiles where their number is open: some full register tiles. */
-static int64_t choose_band(const Conv *k) {
-  enum { FEW = 28, MANY = 448 };
-  int64_t best = 0, rows = k->side[0].tiles, last = k->open ? MANY : rows;
-  double least = band_cost(k, 0);
-  for (int64_t band = k->open ? FEW : 1; band <= last; band += k->open ? band : 1) {
-    bool all = band == rows && ex_equals_int(k->st->out->shape[0], 1);
-    if ((!k->open && (rows % band || all)) || band_cost(k, band) >= least) continue;
-    best = band;
-    least = band_cost(k, band);
-  }
-  return best;
-}
-
-static double winograd_cost(const Conv *k, int lanes) {
+static double winograd_cost(const Conv *k) {
   int64_t points = products(k) * all_tiles(k);
   double pairs = (double)k->in_channels * (double)k->channels;
-  double compute = (double)points * pairs / (2 * lanes) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / lanes * per_element;
-  return with_weights(compute + both + band_cost(k, k->band), (double)products(k) * 4 * pairs);
+  double compute = (double)points * pairs / lanes_a_cycle(k) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / target_lanes(k->m->target, 32) * per_element;
+  int64_t bands = k->band && !k->open ? all_tiles(k) / band_tiles(k) : EVEN;
+  return with_weights(compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
+}
+
+static void try_band(Conv *k, int64_t band, int64_t cols, double *least) {
+  Conv other = *k;
+  other.band = band, other.cols = cols;
+  double cost = winograd_cost(&other);
+  if (cost < *least) *k = other, *least = cost;
+}
+
+/* The least cost. Bands are parts of all rows and columns of tiles, so that no band is shorter; of columns where one row is much already;
+ * none or enough for some threads. Where the number of tiles is open some full register tiles are one. */
+static double choose_band(Conv *k) {
+  enum { FEW = 14, MANY = 448, FEWEST_BANDS = 4 };
+  int64_t rows = k->side[0].tiles, cols = k->side[1].tiles;
+  k->band = k->cols = 0;
+  double least = winograd_cost(k);
+  for (int64_t band = 2 * FEW; k->open && band <= MANY; band *= 2) try_band(k, band, 0, &least);
+  for (int64_t c = cols; !k->open && c >= 1; c--)
+    for (int64_t band = 1; band <= (c == cols ? rows : 1); band++)
+      if (rows % band == 0 && cols % c == 0 && (c == cols || c >= FEW) && k->n * rows * cols >= FEWEST_BANDS * band * c) try_band(k, band, c, &least);
+  return least;
 }
 
 static bool set_transform(Side *s, int64_t taps, int64_t m) {
@@ -245,9 +264,8 @@ static bool choose(Conv *k) {
   for (int64_t i = 1; i <= MOST_OUTPUTS; i++)
     for (int64_t j = 1; j <= MOST_OUTPUTS; j++) {
       if (!set_transform(&k->side[0], taps_along(k, 0), i) || !set_transform(&k->side[1], taps_along(k, 1), j) || loses_digits(k)) continue;
-      k->band = choose_band(k);
-      double cost = winograd_cost(k, lanes);
-      if (cost < least && cost < direct_cost(k, lanes)) best = *k, least = cost;
+      double cost = choose_band(k);
+      if (cost < least && cost < direct_cost(k)) best = *k, least = cost;
     }
   *k = best;
   return least < INFINITY;
@@ -261,7 +279,7 @@ static Expr *tiles_along(Conv *k, int i) {
 }
 
 static Expr *count_tiles(Conv *k) { return ex_mul(k->c, k->st->out->shape[0], ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
-static Expr *tiles_a_band(Conv *k) { return k->band ? ex_int(k->c, band_tiles(k, k->band)) : count_tiles(k); }
+static Expr *tiles_a_band(Conv *k) { return k->band ? ex_int(k->c, band_tiles(k)) : count_tiles(k); }
 
 typedef Expr *Square[MOST_PRODUCTS][MOST_PRODUCTS];
 
@@ -314,11 +332,25 @@ static Place place_of(Conv *k, Expr *tile) {
   return (Place){ex_min(c, ex_div(c, row, th), last), ex_mod(c, row, th), ex_mod(c, tile, tw)};
 }
 
+static Expr *divided(Ctx *c, Expr *e, int64_t by) { return ex_div(c, e, ex_int(c, by)); }
+static Expr *remainder_of(Ctx *c, Expr *e, int64_t by) { return ex_mod(c, e, ex_int(c, by)); }
+static Expr *at_step(Ctx *c, Expr *step, int64_t of, Expr *offset) { return ex_add(c, ex_mul(c, step, ex_int(c, of)), offset); }
+
+/* Tile t of band g. */
+static Place place_in_band(Conv *k, Expr *g, Expr *t) {
+  Ctx *c = k->c;
+  if (k->open || !k->band) return place_of(k, ex_add(c, ex_mul(c, g, tiles_a_band(k)), t));
+  int64_t down = k->side[0].tiles / k->band, across = k->side[1].tiles / k->cols;
+  Expr *row = divided(c, g, across);
+  return (Place){divided(c, row, down), at_step(c, remainder_of(c, row, down), k->band, divided(c, t, k->cols)),
+                 at_step(c, remainder_of(c, g, across), k->cols, remainder_of(c, t, k->cols))};
+}
+
 static Stage *input_stage(Conv *k) {
   Ctx *c = k->c;
   Stage *st = stage_of(k, "V", ex_int(c, k->in_channels), "c");
   const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
-  Place p = place_of(k, ex_add(c, ex_mul(c, st->axes[0]->self, tiles_a_band(k)), st->axes[3]->self));
+  Place p = place_in_band(k, st->axes[0]->self, st->axes[3]->self);
   Expr *tile[] = {p.i, p.j}, *zero = ex_int(c, 0), **shape = k->load->u.tensor->shape;
   Square d;
   for (int u = 0; u < rows->in; u++)
@@ -395,21 +427,19 @@ static Expr *output_of(Conv *k, Tensor *m, Expr *g, Expr *t, Expr *channel, Expr
 static void rewrite_output(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   Sym **axes = k->st->axes;
-  Expr *tile[2], *in[2], *g = ex_int(c, 0);
+  Expr *tile[2], *in[2], *g = ex_int(c, 0), *t;
   for (int i = 0; i < 2; i++) {
-    Expr *at = i < sides(k) ? axes[2 + i]->self : ex_int(c, 0), *m_i = ex_int(c, k->side[i].t.m);
-    tile[i] = ex_div(c, at, m_i);
-    in[i] = ex_mod(c, at, m_i);
+    Expr *at = i < sides(k) ? axes[2 + i]->self : ex_int(c, 0);
+    tile[i] = divided(c, at, k->side[i].t.m);
+    in[i] = remainder_of(c, at, k->side[i].t.m);
   }
-  Expr *row = tile[0];
   if (k->band) {
-    Expr *band = ex_int(c, k->band);
-    g = ex_add(c, ex_mul(c, axes[0]->self, ex_int(c, k->side[0].tiles / k->band)), ex_div(c, row, band));
-    row = ex_mod(c, row, band);
+    int64_t down = k->side[0].tiles / k->band, across = k->side[1].tiles / k->cols;
+    g = at_step(c, at_step(c, axes[0]->self, down, divided(c, tile[0], k->band)), across, divided(c, tile[1], k->cols));
+    t = at_step(c, remainder_of(c, tile[0], k->band), k->cols, remainder_of(c, tile[1], k->cols));
   } else {
-    row = ex_add(c, ex_mul(c, axes[0]->self, tiles_along(k, 0)), row);
+    t = ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, axes[0]->self, tiles_along(k, 0)), tile[0]), tiles_along(k, 1)), tile[1]);
   }
-  Expr *t = ex_add(c, ex_mul(c, row, tiles_along(k, 1)), tile[1]);
   k->st->body = expr_replace(c, k->st->body, k->reduce, output_of(k, m, g, t, axes[1]->self, in[0], in[1]));
 }
 
@@ -445,8 +475,8 @@ static void rewrite(Conv *k, Body *b, int *item) {
   if (k->open) output_by_tiles(k, product->out);
   else rewrite_output(k, product->out);
   if (k->m->opt->explain)
-    str_add(&k->m->notes, "  %s: F(%dx%d,%dx%d), %s tiles, %lld %s a band\n", root->out->name, k->side[0].t.m, k->side[1].t.m, k->side[0].t.r,
-            k->side[1].t.r, expr_text(c, count_tiles(k)), (long long)k->band, k->open ? "of them" : "rows of them");
+    str_add(&k->m->notes, "  %s: F(%dx%d,%dx%d), %s tiles, %s a band\n", root->out->name, k->side[0].t.m, k->side[1].t.m, k->side[0].t.r,
+            k->side[1].t.r, expr_text(c, count_tiles(k)), expr_text(c, tiles_a_band(k)));
   if (!k->band) {
     body_insert(c, b, (*item)++, in, g->source);
     body_insert(c, b, (*item)++, product, g->source);
@@ -459,6 +489,7 @@ static void rewrite(Conv *k, Body *b, int *item) {
   g->block = NEW_ARRAY(c, int64_t, 4);
   g->block[0] = k->open ? k->band : 1;
   if (!k->open) g->block[2] = k->band * k->side[0].t.m;
+  if (k->cols && k->cols < k->side[1].tiles) g->block[3] = k->cols * k->side[1].t.m;
 }
 
 static void rewrite_body(Module *m, MadeList *made, Body *b) {
