@@ -11,7 +11,7 @@ static const struct { Target t; const char *needs; } rows[] = {
 #undef CPU
 };
 
-static const struct { const char *name; int fma_rate; } cpus[] = {
+static const struct { const char *name; double fma_rate; } cpus[] = {
 #define TARGET(...)
 #define CPU(name, fma_rate) {name, fma_rate},
 #include "targets.def"

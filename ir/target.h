@@ -10,7 +10,7 @@ typedef struct Target {
   int vector_bits;                 /* of the widest register worth using */
   int vector_regs;
   bool fma;
-  int fma_rate;                    /* multiply-adds of such registers that a core starts in a cycle */
+  double fma_rate;                 /* multiply-adds of such registers that a core starts in a cycle */
   int64_t l1_bytes, l2_bytes, l3_bytes;
 } Target;
 

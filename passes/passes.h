@@ -6,7 +6,7 @@
 
 void pass_simplify(Module *m);     /* simplify.c: inference, folding, rewrite rules, CSE, DCE to a fixed point */
 void pass_stages(Module *m);       /* stages.c: nodes -> stages of computes */
-void pass_winograd(Module *m);     /* winograd.c: 3x3 convolutions by F(2,3) and F(4,3) */
+void pass_winograd(Module *m);     /* winograd.c: convolutions by F(m,r), with fewer multiplications */
 void pass_strassen(Module *m);      /* strassen.c: products with large constant matrices, one level of Strassen */
 void pass_views(Module *m);        /* views.c: parts of a concatenation made in place */
 void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the whole model */

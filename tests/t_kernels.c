@@ -15,6 +15,7 @@
 static Options options;
 static const char *cpu;
 static bool small_caches;          /* of the target: bands of tiles pay for small maps already */
+static bool slow_sums;             /* of the target: fewer multiplications pay always */
 static int which_tile;             /* of contractions: 0 the best, others smaller */
 
 typedef struct {
@@ -180,12 +181,10 @@ static Case start(uint32_t seed) {
   options.cpu = cpu;
   k.m = NEW(k.c, Module);
   *k.m = (Module){.c = k.c, .opt = &options, .target = target_find(k.c, cpu), .schedule = sched_rules_choose, .notes = str_new(k.c)};
-  if (small_caches) {
-    Target *t = ctx_copy(k.c, k.m->target, sizeof *t);
-    t->l2_bytes = 48 << 10;
-    t->l3_bytes = 96 << 10;
-    k.m->target = t;
-  }
+  Target *t = ctx_copy(k.c, k.m->target, sizeof *t);
+  if (small_caches) t->l2_bytes = 48 << 10, t->l3_bytes = 96 << 10;
+  if (slow_sums) t->fma_rate /= 100;
+  k.m->target = t;
   k.m->graph = graph_new(k.c, NULL, "test");
   k.m->body = NEW(k.c, Body);
   k.data = map_new(k.c);
@@ -275,6 +274,7 @@ static void finish(Case *k, const char *rule, int n) {
     found += rule && k->m->kernels.v[i]->why && !strcmp(k->m->kernels.v[i]->why, rule);
   }
   CU_ASSERT(!rule || found >= n);
+  if (!said) printf("  %s: no %s\n", expr_text(k->c, k->stages.v[0]->out->shape[2]), k->says);
   CU_ASSERT(sums >= k->sums && said);
   CU_ASSERT(!k->calls || count_calls(k->m->program) == k->calls);
   CU_ASSERT(!k->calls || (!strstr(k->m->notes.s, "line: taken") && !strstr(k->m->notes.s, "serial: taken")));
@@ -465,38 +465,67 @@ static void test_weighted(void) {
   }
 }
 
-typedef struct { int64_t n, ci, co, h, w, kern, stride, pad; bool chain, open; } Conv;   /* open: the size of the maps, which is h x h */
+/* Of maps of one or two sides; open: both sides are one that is not known. */
+typedef struct { int64_t n, ci, co; int sides; int64_t size[2], kern[2], pad[2], stride; bool chain, open; const char *says; } Conv;
 
-static Expr *after(Ctx *c, const Conv *v, Expr *extent) {
-  return ex_add(c, ex_div(c, ex_add(c, extent, ex_int(c, 2 * v->pad - v->kern)), ex_int(c, v->stride)), ex_int(c, 1));
+static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t ci) {
+  Ctx *c = k->c;
+  Expr *shape[4] = {x->shape[0], ex_int(c, v->co)}, *from[4], *tap[4], *ok = ex_bool(c, true), *zero = ex_int(c, 0);
+  int64_t weights[4] = {v->co, ci};
+  int rank = 2 + v->sides;
+  Sym *r[3] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci))};
+  for (int i = 0; i < v->sides; i++) {
+    Expr *span = ex_add(c, x->shape[2 + i], ex_int(c, 2 * v->pad[i] - v->kern[i]));
+    shape[2 + i] = ex_add(c, ex_div(c, span, ex_int(c, v->stride)), ex_int(c, 1));
+    weights[2 + i] = v->kern[i];
+    r[1 + i] = sym_axis(c, SYM_REDUCE, i ? "s" : "r", ex_int(c, v->kern[i]));
+  }
+  Tensor *w = weight(k, layer ? "w1" : "w0", rank, weights), *b = weight(k, "b", DIMS(v->co));
+  Stage *st = stage(k, tensor_new(c, layer ? "c1" : "c0", DT_F32, rank, shape));
+  from[0] = st->axes[0]->self, tap[0] = st->axes[1]->self;
+  from[1] = tap[1] = r[0]->self;
+  for (int i = 0; i < v->sides; i++) {
+    Expr *e = ex_add(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, v->stride)), r[1 + i]->self);
+    from[2 + i] = e = ex_sub(c, e, ex_int(c, v->pad[i]));
+    tap[2 + i] = r[1 + i]->self;
+    ok = ex_and(c, ok, ex_and(c, ex_le(c, zero, e), ex_lt(c, e, x->shape[2 + i])));
+  }
+  Expr *in = ex_select(c, ok, ex_load(c, x, from, rank), ex_const(c, DT_F32, 0));
+  Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, in, ex_load(c, w, tap, rank)), r, 1 + v->sides);
+  st->body = relu(k, ex_add(c, sum, at(k, b, st->axes[1]->self, 0, 0, 0)));
+  return st;
 }
 
 static void conv_of(Conv v, const char *rule) {
-  int64_t ci = v.ci, co = v.co, kern = v.kern, stride = v.stride, pad = v.pad;
-  Case k = start((uint32_t)(ci * 7 + co + kern));
+  Case k = start((uint32_t)(v.ci * 7 + v.co + v.kern[0]));
   Ctx *c = k.c;
-  Expr *n = ex_int(c, v.n), *h = maybe_open(&k, v.h, v.open), *w = v.open ? h : ex_int(c, v.w);
-  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, EXTENTS(n, ex_int(c, ci), h, w)));
-  for (int layer = 0; layer <= v.chain; layer++) {
-    Tensor *wt = weight(&k, layer ? "w1" : "w0", DIMS(co, ci, kern, kern)), *b = weight(&k, "b", DIMS(co));
-    h = after(c, &v, h), w = after(c, &v, w);
-    Stage *st = stage(&k, tensor_new(c, layer ? "c1" : "c0", DT_F32, EXTENTS(n, ex_int(c, co), h, w)));
-    Sym *r[] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci)), sym_axis(c, SYM_REDUCE, "r", ex_int(c, kern)), sym_axis(c, SYM_REDUCE, "s", ex_int(c, kern))};
-    Expr *ih = ex_sub(c, ex_add(c, ex_mul(c, st->axes[2]->self, ex_int(c, stride)), r[1]->self), ex_int(c, pad));
-    Expr *iw = ex_sub(c, ex_add(c, ex_mul(c, st->axes[3]->self, ex_int(c, stride)), r[2]->self), ex_int(c, pad));
-    Expr *in = at(&k, x, st->axes[0]->self, r[0]->self, ih, iw), *zero = ex_int(c, 0);
-    Expr *ok = ex_and(c, ex_and(c, ex_le(c, zero, ih), ex_lt(c, ih, x->shape[2])), ex_and(c, ex_le(c, zero, iw), ex_lt(c, iw, x->shape[3])));
-    in = ex_select(c, ok, in, ex_const(c, DT_F32, 0));
-    Expr *sum = ex_reduce(c, RED_SUM, ex_mul(c, in, at(&k, wt, st->axes[1]->self, r[0]->self, r[1]->self, r[2]->self)), r, 3);
-    st->body = relu(&k, ex_add(c, sum, at(&k, b, st->axes[1]->self, 0, 0, 0)));
-    x = st->out;
-    ci = co;
-  }
+  Expr *h = maybe_open(&k, v.size[0], v.open), *shape[] = {ex_int(c, v.n), ex_int(c, v.ci), h, v.open ? h : ex_int(c, v.size[1])};
+  Tensor *x = as_input(&k, tensor_new(c, "x", DT_F32, 2 + v.sides, shape));
+  for (int layer = 0; layer <= v.chain; layer++) x = conv_stage(&k, &v, layer, x, layer ? v.co : v.ci)->out;
+  k.says = v.says;
   finish(&k, rule, 1);
 }
 
 static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
-  conv_of((Conv){n, ci, co, h, w, kern, stride, pad, chain, false}, small_caches ? "block" : "contraction");
+  conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, chain, false, NULL}, small_caches ? "block" : "contraction");
+}
+
+static void conv_open(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t pad, bool chain) {
+  conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, chain, true, NULL}, "block");
+}
+
+/* With fewer multiplications: strides by phases, one side, sides that differ, as many taps as there are points for. */
+static void test_winograd(void) {
+  slow_sums = true;
+  EACH_CPU {
+    conv_of((Conv){1, 16, 24, 2, {21, 14}, {3, 3}, {1, 1}, 2, true, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 2, {19, 16}, {5, 5}, {2, 2}, 2, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {9, 7}, {5, 5}, {2, 1}, 1, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 24, 16, 2, {5, 19}, {1, 7}, {0, 3}, 1, false, false, "c0.V"}, "cases");
+    conv_of((Conv){2, 16, 24, 1, {41}, {3}, {1}, 1, true, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 1, {70}, {5}, {0}, 2, false, false, "c0.V"}, "cases");
+  }
+  slow_sums = false;
 }
 
 static void test_conv(void) {
@@ -665,9 +694,9 @@ static void many_blocks(int64_t channels, int64_t h, int64_t w) {
 /* Bands of tiles in their order, the last one short: of maps smaller than a tile, of no whole tiles, of several images. */
 static void test_open_bands(void) {
   EACH_CPU {
-    conv_of((Conv){2, 16, 24, 1, 0, 3, 1, 1, true, true}, "block");
-    conv_of((Conv){1, 16, 24, 6, 0, 3, 1, 1, true, true}, "block");
-    conv_of((Conv){2, 16, 16, 23, 0, 3, 1, 0, false, true}, "block");
+    conv_open(2, 16, 24, 1, 1, true);
+    conv_open(1, 16, 24, 6, 1, true);
+    conv_open(2, 16, 16, 23, 0, false);
   }
 }
 
@@ -904,6 +933,7 @@ int main(void) {
   CU_add_test(s, "tiles", test_tiles);
   CU_add_test(s, "sums on the stack", test_stack);
   CU_add_test(s, "smaller tiles", test_smaller_tiles);
+  CU_add_test(s, "convolution with fewer multiplications", test_winograd);
   CU_add_test(s, "convolution in bands", test_bands);
   CU_add_test(s, "convolution in bands of open maps", test_open_bands);
   CU_add_test(s, "windows in parts", test_windows);
