@@ -193,6 +193,7 @@ static double with_weights(double compute, int64_t pieces, double bytes) {
 
 enum { EVEN = 64 };                /* pieces that divide well */
 
+/* Of a core's multiply-adds. */
 static double lanes_a_cycle(const Conv *k) { return k->m->target->fma_rate * target_lanes(k->m->target, 32); }
 
 static double direct_cost(const Conv *k) {
@@ -217,7 +218,8 @@ static double band_cost(const Conv *k) {
 static double winograd_cost(const Conv *k) {
   int64_t points = products(k) * all_tiles(k);
   double pairs = (double)k->in_channels * (double)k->channels;
-  double compute = (double)points * pairs / lanes_a_cycle(k) / efficiency, both = (double)(points * (k->in_channels + k->channels)) / target_lanes(k->m->target, 32) * per_element;
+  double compute = (double)points * pairs / lanes_a_cycle(k) / efficiency;
+  double both = (double)(points * (k->in_channels + k->channels)) / target_lanes(k->m->target, 32) * per_element;
   int64_t bands = k->band && !k->open ? all_tiles(k) / band_tiles(k) : EVEN;
   return with_weights(compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
 }
