@@ -140,7 +140,7 @@ static const char *weigh(const Product *k) {
   if (k->points < LEAST_POINTS || k->rows < LEAST_ROWS) return "few rows for the larger weights";
   double waste = (double)round_up(k->columns, 2 * k->panel) / n * (double)(2 * k->block * k->blocks) / (double)k->rows;
   double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel);
-  double direct = m * n * depth / lanes / 2;
+  double direct = m * n * depth / lanes / t->fma_rate;
   double sums = (of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece)) / lanes;
   return direct * waste * PRODUCTS / 8 + sums < direct * 0.97 ? NULL : "the sums cost what the multiplications save";
 }
