@@ -3,11 +3,11 @@
 #include "codegen.h"
 #include "program.h"
 
-static HostKernel load(Module *m, Stage *st) {
+static HostKernel load(Module *m, const Stage *st) {
   Module h = {.c = m->c, .opt = m->opt, .target = target_find(m->c, "host"), .schedule = m->schedule, .notes = str_new(m->c), .graph = m->graph};
   Group *g = NEW(m->c, Group);
   g->source = "folded";
-  vec_push(m->c, &g->stages, st);
+  vec_push(m->c, &g->stages, ctx_copy(m->c, st, sizeof *st));   /* rules may change what they schedule */
   Kernel *k = h.schedule(&h, g, "dlc_fold");
   const Stmt *loop = program_parallel_loop(k);
   return (HostKernel){k, loop ? loop->extent : NULL, native_load(&h, k)};

@@ -41,7 +41,7 @@ typedef struct HostKernel {
   struct Native *code;
 } HostKernel;
 typedef struct Host {
-  HostKernel (*load)(Module *m, Stage *st);
+  HostKernel (*load)(Module *m, const Stage *st);
   void (*run)(const HostKernel *k, void *const *params, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
   void (*free)(HostKernel *k);
 } Host;

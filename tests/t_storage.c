@@ -84,6 +84,25 @@ static void test_layouts(void) {
   }
 }
 
+/* One form's code, made for a constant that is large, and the interpreter for a small one: the rules that made the code may change what they
+ * are given. */
+static void test_one_form(void) {
+  static const int64_t extents[][2] = {{120, 40}, {21, 40}};
+  Ctx *c = ctx_new();
+  Module *m = test_module(c, NULL, "host", NULL);
+  char *data = ctx_alloc(c, 120 * 40 * 4);
+  for (int i = 0; i < 120 * 40 * 4; i++) data[i] = (char)(1 + below(250));
+  for (int i = 0; i < COUNT(extents); i++) {
+    const int64_t *dims = extents[i];
+    Tensor *t = tensor_new(c, "w", DT_F32, 2, (Expr *[]){ex_int(c, dims[0]), ex_int(c, dims[1])});
+    t->data = NEW(c, ConstData);
+    t->data->bytes = data;
+    t->layout = layout_parse(c, "d0/32,d1/16,d1%16,d0%32");
+    check(m, t, c, dims, data, dims[0] * dims[1]);
+  }
+  ctx_free(c);
+}
+
 /* What a row alone reads of the data, which may go once the row is made. */
 static void test_rows(void) {
   Ctx *c = ctx_new();
@@ -105,6 +124,7 @@ int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("storage", NULL, NULL);
   CU_add_test(s, "layouts", test_layouts);
+  CU_add_test(s, "one form", test_one_form);
   CU_add_test(s, "rows", test_rows);
   CU_basic_run_tests();
   return CU_get_number_of_failures() != 0 || CU_get_error() != CUE_SUCCESS;
