@@ -1,7 +1,7 @@
 /* program.c - facts about a lowered program. */
 #include "program.h"
 
-enum { FORK_CYCLES = 50000 };      /* about 15 us: below it a second thread costs more than it brings */
+enum { FORK_CYCLES = 12000 };      /* about 4 us: below it a second thread costs more than it brings */
 
 const Stmt *program_parallel_loop(const Kernel *k) {
   const Stmt *s = k->body;
