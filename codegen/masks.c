@@ -5,15 +5,30 @@
  */
 #include "codegen.h"
 
-typedef struct { const Tensor *t; const Expr *extent; int64_t first, last; const Stmt *store; } Use;   /* registers first..last; store NULL: a read */
+/* Registers first, first + step, .. last; store NULL: a read. */
+typedef struct { const Tensor *t; const Expr *extent; int64_t first, last, step; const Stmt *store; } Use;
 
 typedef struct { Ctx *c; const Stmt *vector; VEC(Use) reads, sums; } Masks;
 
 static Use use_of(Masks *w, const Tensor *t, Expr *index, const Stmt *store) {
-  Range r = expr_range(w->c, index);
-  int64_t lanes = w->vector ? w->vector->lanes : 1;
-  bool moves = w->vector && expr_uses(index, w->vector->sym), known = moves && r.min >= 0 && r.max < INT64_MAX;
-  return (Use){t, moves ? w->vector->extent : NULL, known ? r.min / lanes : 0, known ? r.max / lanes : INT64_MAX, store};
+  Ctx *c = w->c;
+  Use u = {.t = t, .last = INT64_MAX, .step = 1, .store = store};
+  if (!w->vector || !expr_uses(index, w->vector->sym)) return u;
+  u.extent = w->vector->extent;
+  Expr *base = ex_sub(c, index, w->vector->sym->self);
+  Range r = expr_range(c, base);
+  int64_t lanes = w->vector->lanes;
+  if (r.min < 0 || r.min % lanes || r.max == INT64_MAX) return u;
+  int64_t step = expr_range(c, ex_sub(c, base, ex_int(c, r.min))).multiple;
+  u.first = r.min / lanes;
+  u.last = r.max / lanes;
+  if (step % lanes == 0) u.step = step / lanes;
+  return u;
+}
+
+static bool apart(const Use *a, const Use *b) {
+  int64_t common = int_gcd(a->step, b->step);
+  return a->t != b->t || a->last < b->first || b->last < a->first || (common > 1 && (a->first - b->first) % common);
 }
 
 static void note_read(const Expr *e, void *user) {
@@ -41,7 +56,7 @@ void masks_note(Ctx *c, Map *loose, const Stmt *body) {
     bool same = true;
     for (int j = 0; j < w.reads.n && same; j++) {
       const Use *b = &w.reads.v[j];
-      same = a->t != b->t || a->last < b->first || b->last < a->first || a->extent == b->extent;
+      same = apart(a, b) || a->extent == b->extent;
     }
     if (same) map_set(loose, KEY(a->store), (void *)a->store);
   }

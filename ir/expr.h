@@ -94,6 +94,7 @@ bool expr_uses(const Expr *e, const Sym *s);
 bool expr_is_linear(Ctx *c, Expr *e, const Sym *s, Expr **coef, Expr **rest);  /* e == coef*s + rest, both free of s */
 
 /* ---- ranges (expr_range.c): what the symbols' ranges imply ---- */
+int64_t int_gcd(int64_t a, int64_t b);                               /* >= 0 */
 typedef struct { int64_t min, max, multiple; } Range;        /* INT64_MIN / INT64_MAX = unbounded */
 Range expr_range(Ctx *c, const Expr *e);                     /* of an integer expression, memoised */
 bool expr_proves(Ctx *c, Expr *cond);                        /* cond (a bool Expr) holds for all values; symbolic extents used */

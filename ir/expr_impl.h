@@ -36,7 +36,6 @@ Mono mono_of(Expr *core, int64_t coef);
 /* factors only; the quotient has m's coefficient */
 bool mono_divides(const Mono *by, const Mono *m, Mono *quotient);
 Expr *mono_build(Ctx *c, DType t, const Mono *m);
-int64_t int_gcd(int64_t a, int64_t b);                               /* >= 0 */
 
 Expr *lin_sum(Ctx *c, Expr *a, Expr *b, int64_t scale_b);            /* a + scale_b * b */
 Expr *lin_product(Ctx *c, Expr *a, Expr *b);
