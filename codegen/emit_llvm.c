@@ -786,10 +786,25 @@ static void emit_for(Emit *e, const Stmt *s) {
   emit_loop(e, s, int_const(e, 0), int_value(e, n), !n.v);
 }
 
+/* Lanes of which some do and some do not. */
+static void emit_masked(Emit *e, const Stmt *s, Ref lanes) {
+  Ref outer = e->vmask;
+  int mark = e->cse.n;
+  if (s->n > 1 && s->body[1]) diag_bug(e->c, "lanes of %s part in two branches", e->kernel->name);
+  e->vmask = and_mask(e, outer, lanes);
+  e->epoch++;
+  emit_stmt(e, s->body[0]);
+  e->epoch++;
+  cse_cut(e, mark);
+  e->vmask = outer;
+}
+
 static void emit_if(Emit *e, const Stmt *s) {
   memo_open(e);
-  Ref cond = eval(e, s->value).v;
+  Val when = eval(e, s->value);
   memo_close(e);
+  if (when.vec) { emit_masked(e, s, when.v); return; }
+  Ref cond = when.v;
   LLVMBasicBlockRef then = new_block(e, "then"), otherwise = new_block(e, "else"), after = new_block(e, "after");
   LLVMBuildCondBr(e->b, cond, then, otherwise);
   for (int k = 0; k < 2; k++) {                              /* registers are not set in branches */

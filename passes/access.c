@@ -63,13 +63,22 @@ Walk access_walk(Ctx *c, const Expr *e, Sym *s, int lanes) {
   return w;
 }
 
+/* Lanes along s may lie outside of the tensor where others do not. */
+static bool lanes_are_clipped(Ctx *c, const Stage *st, const Sym *s) {
+  bool clipped = false;
+  for (int d = 0; st->clipped && d < st->out->rank; d++)
+    clipped |= expr_uses(st->at[d], s) && !expr_proves(c, ex_lt(c, st->at[d], st->out->shape[d]));
+  return clipped;
+}
+
 int access_vector_axis(Ctx *c, const Stage *st, int lanes) {
   int best = -1, best_score = 0;
   for (int i = 0; i < st->out->rank; i++) {
     Sym *s = st->axes[i];
     if (s->kind == SYM_DIM || s->max == 0) continue;
     int bad = access_walk(c, st->body, s, lanes).bad;
-    int score = 1000 - 10 * bad - (access_store_stride(c, st, s, lanes) == 1 ? 0 : 15) - (s->max < lanes / 2 ? 12 : 0);
+    int score = 1000 - 10 * bad - (access_store_stride(c, st, s, lanes) == 1 ? 0 : 15) - (s->max < lanes / 2 ? 12 : 0) -
+                (lanes_are_clipped(c, st, s) ? 12 : 0);
     if (score >= best_score) best = i, best_score = score;
   }
   return best;

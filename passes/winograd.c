@@ -11,6 +11,7 @@
  * dimension has one row in the other. Source: winograd.def.
  */
 #include <math.h>
+#include <string.h>
 
 #include "bilinear.h"
 #include "passes.h"
@@ -25,23 +26,26 @@ typedef struct {
 } Transform;
 
 typedef struct {
-  Sym *tap;                        /* of the reduction; NULL: there is one tap only */
-  int64_t step, pad, extent;       /* an extent that is open counts as usual ones are */
+  Sym *tap;                        /* of the reduction; NULL: there is one only */
+  int64_t taps, step, pad, extent; /* an extent that is open counts as usual ones are */
+  bool turned;                     /* the last tap meets the first element */
   Transform t;
   int64_t tiles;
 } Side;
 
-/* Weights that were transformed. */
-typedef struct { const ConstData *weights; Side side[2]; Stage *stage; } Made;
-typedef VEC(Made) MadeList;
+typedef Expr *Square[MOST_PRODUCTS][MOST_PRODUCTS];
+
+/* Weights that were transformed: the elements that they come from, at the stage's axes. */
+typedef struct { Side side[2]; Stage *stage; Tensor *from; Square g; } Made;
+typedef VEC(Made *) MadeList;
 
 typedef struct {
   Module *m;
   Ctx *c;
   MadeList *made;
   Stage *st;
-  Expr *reduce, *load;             /* of the map */
-  Tensor *weights;
+  Expr *reduce;
+  const Expr *load, *weights;      /* of the map, of the weights */
   Sym *ch;                         /* the other axis of the reduction */
   Expr *first_ch;                  /* of the map's channels */
   int64_t in_channels, channels, n;
@@ -109,65 +113,83 @@ static int64_t usual(const Expr *extent, int64_t open) {
 }
 
 static int sides(const Conv *k) { return k->st->out->rank - 2; }
-static int64_t taps_along(const Conv *k, int i) { return i < sides(k) ? k->weights->shape[2 + i]->u.i : 1; }
 
-/* index = step*out + tap - pad; without a tap it is 0 */
-static bool match_index(Ctx *c, Expr *index, Sym *out, Side *s) {
-  enum { MOST_STEPS = 2 };
-  int64_t v;
-  for (s->step = 1; s->step <= MOST_STEPS; s->step++) {
-    Expr *rest = ex_sub(c, index, ex_mul(c, out->self, ex_int(c, s->step)));
-    if (!ex_is_int(s->tap ? ex_sub(c, rest, s->tap->self) : rest, &v)) continue;
-    s->pad = -v;
-    return v <= 0;
+/* index = step*out + tap - pad, or with taps - 1 - tap; without a tap it is 0 */
+static bool match_tap(Conv *k, Expr *rest, Sym *tap, Side *s) {
+  int64_t v, taps = 1;
+  for (int turned = 0; turned <= (tap != NULL); turned++) {
+    Expr *e = !tap ? rest : turned ? ex_add(k->c, rest, tap->self) : ex_sub(k->c, rest, tap->self);
+    if (!ex_is_int(e, &v) || (tap && !ex_is_int(tap->extent, &taps))) continue;
+    s->tap = tap, s->taps = taps, s->turned = turned;
+    s->pad = (turned ? taps - 1 : 0) - v;
+    return s->pad >= 0;
   }
   return false;
 }
 
-static bool match_weights(Conv *k, const Expr *e) {
-  if (e->op != EX_LOAD || e->n != k->st->out->rank || !e->u.tensor->data || e->a[0] != k->st->axes[1]->self) return false;
-  Sym *tap[MAX_RANK] = {0};
-  int taps = 0;
-  for (int i = 1; i < e->n; i++) {
-    bool one = i > 1 && ex_equals_int(e->a[i], 0) && ex_equals_int(e->u.tensor->shape[i], 1);
-    if (!one && (e->a[i]->op != EX_SYM || e->a[i]->u.sym->kind != SYM_REDUCE || !ex_is_int(e->u.tensor->shape[i], NULL))) return false;
-    if (!one) tap[i] = e->a[i]->u.sym, taps++;
+static bool match_side(Conv *k, Expr *index, Sym *out, Side *s) {
+  enum { MOST_STEPS = 2 };
+  for (s->step = 1; s->step <= MOST_STEPS; s->step++) {
+    Expr *rest = ex_sub(k->c, index, ex_mul(k->c, out->self, ex_int(k->c, s->step)));
+    if (match_tap(k, rest, NULL, s)) return true;
+    for (int i = 1; i < k->reduce->n; i++)
+      if (k->reduce->a[i]->u.sym != k->ch && match_tap(k, rest, k->reduce->a[i]->u.sym, s)) return true;
   }
-  k->weights = e->u.tensor;
-  k->ch = tap[1];
-  for (int i = 0; i < sides(k); i++) k->side[i].tap = tap[2 + i];
-  return k->reduce->n == 1 + taps;
+  return false;
 }
 
-static bool match_map(Conv *k, Expr *e) {
+static bool match_map(Conv *k, const Expr *e) {
   Sym **axes = k->st->axes;
   if (e->op == EX_SELECT && ex_is_const(e->a[2]) && e->a[2]->u.f == 0) e = e->a[1];
   k->load = e;
   if (e->op != EX_LOAD || e->n != k->st->out->rank || e->u.tensor->data || (e->a[0] != axes[0]->self && axes[0]->max != 0)) return false;
-  for (int i = 0; i < sides(k); i++)
-    if (!match_index(k->c, e->a[2 + i], axes[2 + i], &k->side[i])) return false;
-  return ex_is_int(k->first_ch = ex_sub(k->c, e->a[1], k->ch->self), NULL);
+  for (int i = 1; i < k->reduce->n && !k->ch; i++)
+    if (ex_is_int(k->first_ch = ex_sub(k->c, e->a[1], k->reduce->a[i]), NULL)) k->ch = k->reduce->a[i]->u.sym;
+  int taps = 0;
+  for (int i = 0; i < sides(k) && k->ch; i++) {
+    if (!match_side(k, e->a[2 + i], axes[2 + i], &k->side[i])) return false;
+    taps += k->side[i].tap != NULL;
+  }
+  return k->ch && k->reduce->n == 2 + taps && (taps < 2 || k->side[0].tap != k->side[1].tap);
+}
+
+typedef struct { const Conv *k; bool other; } Syms;
+static void check_sym(const Expr *e, void *user) {
+  Syms *w = user;
+  const Conv *k = w->k;
+  if (e->op == EX_SYM) w->other |= e->u.sym != k->st->axes[1] && e->u.sym != k->ch && e->u.sym != k->side[0].tap && e->u.sym != k->side[1].tap;
+}
+
+/* Constants that channels and taps alone tell apart. */
+static bool match_weights(Conv *k, const Expr *e) {
+  Syms w = {k, e->op != EX_LOAD || !e->u.tensor->data};
+  bool in = false, out = false;
+  for (int i = 0; i < e->n && !w.other; i++) {
+    in |= e->a[i] == k->ch->self;
+    out |= e->a[i] == k->st->axes[1]->self;
+    expr_visit(e->a[i], check_sym, &w);
+  }
+  k->weights = e;
+  return in && out && !w.other;
 }
 
 static bool match(Conv *k, Group *g) {
   k->st = group_root(g);
   k->reduce = stage_reduce(k->st->body);
   Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
-  Expr **shape = k->st->out->shape;
   int rank = k->st->out->rank;
-  if (g->stages.n > 1 || k->st->at || !r || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL) return false;
-  if (rank < 3 || rank > 4) return false;
+  if (g->stages.n > 1 || !r || r->u.i != RED_SUM || r->dtype != DT_F32 || p->op != EX_MUL || rank < 3 || rank > 4) return false;
   for (int i = 0; i < rank; i++)
     if (k->st->axes[i]->kind == SYM_DIM) return false;
-  if (!ex_is_int(shape[1], &k->channels)) return false;
-  k->n = usual(shape[0], OPEN_IMAGES);
+  if (!ex_is_int(stage_shape(k->st, 1), &k->channels)) return false;
+  k->n = usual(stage_shape(k->st, 0), OPEN_IMAGES);
   for (int i = 0; i < 2; i++) {
-    k->side[i] = (Side){.step = 1, .extent = i < sides(k) ? usual(shape[2 + i], OPEN_SIDE) : 1};
-    k->open |= i < sides(k) && !ex_is_int(shape[2 + i], NULL);
+    k->side[i] = (Side){.taps = 1, .step = 1, .extent = i < sides(k) ? usual(stage_shape(k->st, 2 + i), OPEN_SIDE) : 1};
+    k->open |= i < sides(k) && !ex_is_int(stage_shape(k->st, 2 + i), NULL);
   }
-  bool second = match_weights(k, p->a[1]);
-  if (!second && !match_weights(k, p->a[0])) return false;
-  return match_map(k, p->a[!second]) && ex_is_int(k->ch->extent, &k->in_channels);
+  bool second = match_map(k, p->a[0]);
+  if (!second && !match_map(k, p->a[1])) return false;
+  return !(k->open && k->st->at) && match_weights(k, p->a[second]) && ex_is_int(k->ch->extent, &k->in_channels);
 }
 
 /* ---- what it costs, in cycles of a core; measured on Zen 3, 4 and 5 ---- */
@@ -245,10 +267,10 @@ static double choose_band(Conv *k) {
   return least;
 }
 
-static bool set_transform(Side *s, int64_t taps, int64_t m) {
-  if ((taps == 1) != (m == 1) || !find_transform(m, taps, s->step, &s->t)) return false;
+static bool set_transform(Side *s, int64_t m) {
+  if ((s->taps == 1) != (m == 1) || !find_transform(m, s->taps, s->step, &s->t)) return false;
   s->tiles = (s->extent + m - 1) / m;
-  return taps == 1 || s->extent >= MOST_OUTPUTS;
+  return s->taps == 1 || s->extent >= MOST_OUTPUTS;
 }
 
 /* Of 8 points in both dimensions sums lose two digits more than direct ones. */
@@ -265,7 +287,7 @@ static bool choose(Conv *k) {
   if (k->in_channels < lanes || k->channels < lanes) return false;
   for (int64_t i = 1; i <= MOST_OUTPUTS; i++)
     for (int64_t j = 1; j <= MOST_OUTPUTS; j++) {
-      if (!set_transform(&k->side[0], taps_along(k, 0), i) || !set_transform(&k->side[1], taps_along(k, 1), j) || loses_digits(k)) continue;
+      if (!set_transform(&k->side[0], i) || !set_transform(&k->side[1], j) || loses_digits(k)) continue;
       double cost = choose_band(k);
       if (cost < least && cost < direct_cost(k)) best = *k, least = cost;
     }
@@ -277,13 +299,11 @@ static bool choose(Conv *k) {
 /* Tiles along side i of the map; at least one, since one is divided by. */
 static Expr *tiles_along(Conv *k, int i) {
   Ctx *c = k->c;
-  return i < sides(k) ? ex_max(c, ex_ceil_div(c, k->st->out->shape[2 + i], k->side[i].t.m), ex_int(c, 1)) : ex_int(c, 1);
+  return i < sides(k) ? ex_max(c, ex_ceil_div(c, stage_shape(k->st, 2 + i), k->side[i].t.m), ex_int(c, 1)) : ex_int(c, 1);
 }
 
-static Expr *count_tiles(Conv *k) { return ex_mul(k->c, k->st->out->shape[0], ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
+static Expr *count_tiles(Conv *k) { return ex_mul(k->c, stage_shape(k->st, 0), ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
 static Expr *tiles_a_band(Conv *k) { return k->band ? ex_int(k->c, band_tiles(k)) : count_tiles(k); }
-
-typedef Expr *Square[MOST_PRODUCTS][MOST_PRODUCTS];
 
 /* (L v R^T)[x, y] */
 static Expr *both_sides(Ctx *c, BilinearMatrix l, Square v, BilinearMatrix r, Expr *x, Expr *y, bool fused) {
@@ -330,7 +350,7 @@ static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *ch
 typedef struct { Expr *n, *i, *j; } Place;
 static Place place_of(Conv *k, Expr *tile) {
   Ctx *c = k->c;
-  Expr *tw = tiles_along(k, 1), *th = tiles_along(k, 0), *row = ex_div(c, tile, tw), *last = ex_sub(c, k->st->out->shape[0], ex_int(c, 1));
+  Expr *tw = tiles_along(k, 1), *th = tiles_along(k, 0), *row = ex_div(c, tile, tw), *last = ex_sub(c, stage_shape(k->st, 0), ex_int(c, 1));
   return (Place){ex_min(c, ex_div(c, row, th), last), ex_mod(c, row, th), ex_mod(c, tile, tw)};
 }
 
@@ -369,38 +389,67 @@ static Stage *input_stage(Conv *k) {
   return st;
 }
 
-/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[k,c,i,j], computed when it is stored. */
-static Stage *weights_stage(Conv *k) {
+/* The elements that one output channel and one input channel of the transformed weights come from. */
+static void weights_of(Conv *k, const Stage *st, Tensor *from, Square g) {
+  Ctx *c = k->c;
+  const Side *rows = &k->side[0], *cols = &k->side[1];
+  for (int i = 0; i < rows->taps; i++)
+    for (int j = 0; j < cols->taps; j++) {
+      Subst s = subst_new(c);
+      Expr *at[MAX_RANK];
+      subst_set(&s, k->ch, st->axes[2]->self);
+      subst_set(&s, k->st->axes[1], st->axes[3]->self);
+      if (rows->tap) subst_set(&s, rows->tap, ex_int(c, rows->turned ? rows->taps - 1 - i : i));
+      if (cols->tap) subst_set(&s, cols->tap, ex_int(c, cols->turned ? cols->taps - 1 - j : j));
+      for (int d = 0; d < k->weights->n; d++) at[d] = subst_apply(&s, k->weights->a[d]);
+      g[i][j] = ex_cast(c, DT_F64, ex_load(c, from, at, k->weights->n));
+    }
+}
+
+/* Output channels last. */
+static Tensor *source_of(Conv *k) {
+  Str layout = str_new(k->c);
+  int last = 0;
+  while (k->weights->a[last] != k->st->axes[1]->self) last++;
+  for (int d = 0; d < k->weights->n; d++)
+    if (d != last) str_add(&layout, "d%d,", d);
+  str_add(&layout, "d%d", last);
+  return bilinear_source(k->c, k->weights->u.tensor, layout.s);
+}
+
+/* U[a,b,c,k] = sum(i, j) G[a,i] G[b,j] g[i,j], computed when it is stored. */
+static Stage *weights_stage(Conv *k, Made *made) {
   Ctx *c = k->c;
   const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
   Expr *shape[] = {ex_int(c, rows->n), ex_int(c, cols->n), ex_int(c, k->in_channels), ex_int(c, k->channels)};
-  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.U", k->weights->name), 4, shape, (const char *const[]){"a", "b", "c", "k"});
-  Tensor *from = bilinear_source(c, k->weights, sides(k) == 2 ? "d1,d2,d3,d0" : "d1,d2,d0");
-  Square g;
-  for (int i = 0; i < rows->r; i++)
-    for (int j = 0; j < cols->r; j++) {
-      Expr *at[] = {st->axes[3]->self, st->axes[2]->self, ex_int(c, i), ex_int(c, j)};
-      g[i][j] = ex_cast(c, DT_F64, ex_load(c, from, at, 2 + sides(k)));
-    }
-  st->body = ex_cast(c, DT_F32, both_sides(c, weight_matrix(rows), g, weight_matrix(cols), st->axes[0]->self, st->axes[1]->self, false));
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.U", k->weights->u.tensor->name), 4, shape, (const char *const[]){"a", "b", "c", "k"});
+  weights_of(k, st, made->from, made->g);
+  Expr *sum = both_sides(c, weight_matrix(rows), made->g, weight_matrix(cols), st->axes[0]->self, st->axes[1]->self, false);
+  st->body = ex_cast(c, DT_F32, sum);
   return st;
 }
 
-static bool same_transforms(const Side *a, const Side *b) {
-  bool same = true;
-  for (int i = 0; i < 2; i++) same &= a[i].t.m == b[i].t.m && a[i].step == b[i].step;
-  return same;
+static bool same_weights(Conv *k, const Made *made) {
+  Square g;
+  for (int i = 0; i < 2; i++)
+    if (made->side[i].t.m != k->side[i].t.m || made->side[i].step != k->side[i].step || made->side[i].taps != k->side[i].taps) return false;
+  if (made->from->data != k->weights->u.tensor->data) return false;
+  weights_of(k, made->stage, made->from, g);
+  for (int i = 0; i < k->side[0].taps; i++)
+    if (memcmp(g[i], made->g[i], (size_t)k->side[1].taps * sizeof g[i][0])) return false;
+  return true;
 }
 
 /* The same weights are transformed once. */
 static Tensor *transformed(Conv *k) {
-  for (int i = 0; i < k->made->n; i++) {
-    const Made *made = &k->made->v[i];
-    if (made->weights == k->weights->data && same_transforms(made->side, k->side)) return bilinear_weights(k->c, made->stage);
-  }
-  Made made = {.weights = k->weights->data, .side = {k->side[0], k->side[1]}, .stage = weights_stage(k)};
+  for (int i = 0; i < k->made->n; i++)
+    if (same_weights(k, k->made->v[i])) return bilinear_weights(k->c, k->made->v[i]->stage);
+  Made *made = NEW(k->c, Made);
+  memcpy(made->side, k->side, sizeof made->side);
+  made->from = source_of(k);
+  made->stage = weights_stage(k, made);
   vec_push(k->c, k->made, made);
-  return bilinear_weights(k->c, made.stage);
+  return bilinear_weights(k->c, made->stage);
 }
 
 static Stage *product_stage(Conv *k, Tensor *v) {
@@ -450,7 +499,7 @@ static void output_by_tiles(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   Stage *st = k->st;
   int rank = 2 + sides(k);
-  Expr *extent[] = {count_tiles(k), st->out->shape[1], ex_int(c, k->side[0].t.m), ex_int(c, k->side[1].t.m)}, *band = tiles_a_band(k);
+  Expr *extent[] = {count_tiles(k), stage_shape(st, 1), ex_int(c, k->side[0].t.m), ex_int(c, k->side[1].t.m)}, *band = tiles_a_band(k);
   static const char *const names[] = {"t", "k", "x", "y"};
   Sym **axes = NEW_ARRAY(c, Sym *, rank);
   for (int d = 0; d < rank; d++) axes[d] = sym_axis(c, SYM_AXIS, names[d], extent[d]);

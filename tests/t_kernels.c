@@ -465,13 +465,14 @@ static void test_weighted(void) {
   }
 }
 
-/* Of maps of one or two sides; open: both sides are one that is not known. */
-typedef struct { int64_t n, ci, co; int sides; int64_t size[2], kern[2], pad[2], stride; bool chain, open; const char *says; } Conv;
+/* Of maps of one or two sides; open: both sides are one that is not known; turned: the last tap meets the first element and the weights are
+ * [in, out, ..], as in a phase of a transposed convolution. */
+typedef struct { int64_t n, ci, co; int sides; int64_t size[2], kern[2], pad[2], stride; bool chain, open, turned; const char *says; } Conv;
 
 static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t ci) {
   Ctx *c = k->c;
   Expr *shape[4] = {x->shape[0], ex_int(c, v->co)}, *from[4], *tap[4], *ok = ex_bool(c, true), *zero = ex_int(c, 0);
-  int64_t weights[4] = {v->co, ci};
+  int64_t weights[4] = {v->turned ? ci : v->co, v->turned ? v->co : ci};
   int rank = 2 + v->sides;
   Sym *r[3] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci))};
   for (int i = 0; i < v->sides; i++) {
@@ -482,10 +483,11 @@ static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t c
   }
   Tensor *w = weight(k, layer ? "w1" : "w0", rank, weights), *b = weight(k, "b", DIMS(v->co));
   Stage *st = stage(k, tensor_new(c, layer ? "c1" : "c0", DT_F32, rank, shape));
-  from[0] = st->axes[0]->self, tap[0] = st->axes[1]->self;
-  from[1] = tap[1] = r[0]->self;
+  from[0] = st->axes[0]->self, from[1] = r[0]->self;
+  tap[v->turned] = st->axes[1]->self, tap[!v->turned] = r[0]->self;
   for (int i = 0; i < v->sides; i++) {
-    Expr *e = ex_add(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, v->stride)), r[1 + i]->self);
+    Expr *e = v->turned ? ex_sub(c, ex_int(c, v->kern[i] - 1), r[1 + i]->self) : r[1 + i]->self;
+    e = ex_add(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, v->stride)), e);
     from[2 + i] = e = ex_sub(c, e, ex_int(c, v->pad[i]));
     tap[2 + i] = r[1 + i]->self;
     ok = ex_and(c, ok, ex_and(c, ex_le(c, zero, e), ex_lt(c, e, x->shape[2 + i])));
@@ -507,23 +509,24 @@ static void conv_of(Conv v, const char *rule) {
 }
 
 static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
-  conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, chain, false, NULL}, small_caches ? "block" : "contraction");
+  conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, chain, false, false, NULL}, small_caches ? "block" : "contraction");
 }
 
 static void conv_open(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t pad, bool chain) {
-  conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, chain, true, NULL}, "block");
+  conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, chain, true, false, NULL}, "block");
 }
 
 /* With fewer multiplications: strides by phases, one side, sides that differ, as many taps as there are points for. */
 static void test_winograd(void) {
   slow_sums = true;
   EACH_CPU {
-    conv_of((Conv){1, 16, 24, 2, {21, 14}, {3, 3}, {1, 1}, 2, true, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 16, 2, {19, 16}, {5, 5}, {2, 2}, 2, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 24, 2, {9, 7}, {5, 5}, {2, 1}, 1, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 24, 16, 2, {5, 19}, {1, 7}, {0, 3}, 1, false, false, "c0.V"}, "cases");
-    conv_of((Conv){2, 16, 24, 1, {41}, {3}, {1}, 1, true, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 16, 1, {70}, {5}, {0}, 2, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {21, 14}, {3, 3}, {1, 1}, 2, true, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 2, {19, 16}, {5, 5}, {2, 2}, 2, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {9, 7}, {5, 5}, {2, 1}, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 24, 16, 2, {5, 19}, {1, 7}, {0, 3}, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){2, 16, 24, 1, {41}, {3}, {1}, 1, true, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 1, {70}, {5}, {0}, 2, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {9, 8}, {2, 3}, {1, 0}, 1, true, false, true, "c0.V"}, "cases");
   }
   slow_sums = false;
 }
