@@ -147,11 +147,14 @@ static const char *rule_cases(Case *k) {
       str_add(&k->text, "unroll %s; ", n);
       str_add(&inner, " %s", n);
       continue;
-    } else if (w.block[i] == 1) {
-      str_add(&k->text, "split %s %d -> %s.o %s.i; unroll %s.i; ", n, (int)w.period[i], n, n, n);
-      str_add(&inner, " %s.i", n);
-      loop = ctx_printf(k->c, "%s.o", n);
-      whole = rule_axis_extent(k, i) > 0 && rule_axis_extent(k, i) % w.period[i] == 0;
+    } else if (w.block[i]) {
+      int64_t all = w.period[i] * w.block[i];
+      str_add(&k->text, "split %s %d -> %s.o %s.i; ", n, (int)all, n, n);
+      if (w.block[i] > 1) str_add(&k->text, "split %s.i %d -> %s.c %s.b; unroll %s.c; ", n, (int)w.block[i], n, n, n);
+      else str_add(&k->text, "unroll %s.i; ", n);
+      str_add(&inner, " %s.%s", n, w.block[i] > 1 ? "c" : "i");
+      loop = ctx_printf(k->c, w.block[i] > 1 ? "%s.o %s.b" : "%s.o", n, n);
+      whole = w.block[i] == 1 && rule_axis_extent(k, i) > 0 && rule_axis_extent(k, i) % all == 0;
     }
     str_add(&outer, "%s", i == v ? along.s : ctx_printf(k->c, " %s", loop));
     open &= whole;

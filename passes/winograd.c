@@ -27,7 +27,7 @@ typedef struct {
 
 typedef struct {
   Sym *tap;                        /* of the reduction; NULL: there is one only */
-  int64_t taps, step, pad, extent; /* an extent that is open counts as usual ones are */
+  int64_t taps, step, apart, pad, extent;        /* apart: taps lie; an extent that is open counts as usual ones are */
   bool turned;                     /* the last tap meets the first element */
   Transform t;
   int64_t tiles;
@@ -114,17 +114,15 @@ static int64_t usual(const Expr *extent, int64_t open) {
 
 static int sides(const Conv *k) { return k->st->out->rank - 2; }
 
-/* index = step*out + tap - pad, or with taps - 1 - tap; without a tap it is 0 */
+/* index = step*out + apart*tap - pad, or with taps - 1 - tap; without a tap it is 0 */
 static bool match_tap(Conv *k, Expr *rest, Sym *tap, Side *s) {
-  int64_t v, taps = 1;
-  for (int turned = 0; turned <= (tap != NULL); turned++) {
-    Expr *e = !tap ? rest : turned ? ex_add(k->c, rest, tap->self) : ex_sub(k->c, rest, tap->self);
-    if (!ex_is_int(e, &v) || (tap && !ex_is_int(tap->extent, &taps))) continue;
-    s->tap = tap, s->taps = taps, s->turned = turned;
-    s->pad = (turned ? taps - 1 : 0) - v;
-    return s->pad >= 0;
-  }
-  return false;
+  Expr *coef = ex_int(k->c, 1);
+  int64_t v, taps = 1, by;
+  if (tap && (!ex_is_int(tap->extent, &taps) || !expr_is_linear(k->c, rest, tap, &coef, &rest))) return false;
+  if (!ex_is_int(rest, &v) || !ex_is_int(coef, &by) || !by) return false;
+  s->tap = tap, s->taps = taps, s->turned = by < 0, s->apart = by < 0 ? -by : by;
+  s->pad = (s->turned ? (taps - 1) * s->apart : 0) - v;
+  return s->pad >= 0 && (s->apart == 1 || s->step == 1);
 }
 
 static bool match_side(Conv *k, Expr *index, Sym *out, Side *s) {
@@ -184,12 +182,13 @@ static bool match(Conv *k, Group *g) {
   if (!ex_is_int(stage_shape(k->st, 1), &k->channels)) return false;
   k->n = usual(stage_shape(k->st, 0), OPEN_IMAGES);
   for (int i = 0; i < 2; i++) {
-    k->side[i] = (Side){.taps = 1, .step = 1, .extent = i < sides(k) ? usual(stage_shape(k->st, 2 + i), OPEN_SIDE) : 1};
+    k->side[i] = (Side){.taps = 1, .step = 1, .apart = 1, .extent = i < sides(k) ? usual(stage_shape(k->st, 2 + i), OPEN_SIDE) : 1};
     k->open |= i < sides(k) && !ex_is_int(stage_shape(k->st, 2 + i), NULL);
   }
   bool second = match_map(k, p->a[0]);
   if (!second && !match_map(k, p->a[1])) return false;
-  return !(k->open && k->st->at) && match_weights(k, p->a[second]) && ex_is_int(k->ch->extent, &k->in_channels);
+  bool spread = k->side[0].apart > 1 || k->side[1].apart > 1;
+  return !(k->open && (k->st->at || spread)) && match_weights(k, p->a[second]) && ex_is_int(k->ch->extent, &k->in_channels);
 }
 
 /* ---- what it costs, in cycles of a core; measured on Zen 3, 4 and 5 ---- */
@@ -257,19 +256,20 @@ static void try_band(Conv *k, int64_t band, int64_t cols, double *least) {
  * none or enough for some threads. Where the number of tiles is open some full register tiles are one. */
 static double choose_band(Conv *k) {
   enum { FEW = 14, MANY = 448, FEWEST_BANDS = 4 };
-  int64_t rows = k->side[0].tiles, cols = k->side[1].tiles;
+  int64_t rows = k->side[0].tiles, cols = k->side[1].tiles, row = k->side[0].apart, col = k->side[1].apart, all = k->n * rows * cols;
   k->band = k->cols = 0;
   double least = winograd_cost(k);
   for (int64_t band = 2 * FEW; k->open && band <= MANY; band *= 2) try_band(k, band, 0, &least);
-  for (int64_t c = cols; !k->open && c >= 1; c--)
-    for (int64_t band = 1; band <= (c == cols ? rows : 1); band++)
-      if (rows % band == 0 && cols % c == 0 && (c == cols || c >= FEW) && k->n * rows * cols >= FEWEST_BANDS * band * c) try_band(k, band, c, &least);
+  for (int64_t c = cols; !k->open && c >= 1; c -= col)
+    for (int64_t band = row; band <= (c == cols ? rows : row); band += row)
+      if (rows % band == 0 && cols % c == 0 && (c == cols || c >= FEW) && all >= FEWEST_BANDS * band * c) try_band(k, band, c, &least);
   return least;
 }
 
 static bool set_transform(Side *s, int64_t m) {
   if ((s->taps == 1) != (m == 1) || !find_transform(m, s->taps, s->step, &s->t)) return false;
-  s->tiles = (s->extent + m - 1) / m;
+  s->tiles = (s->extent + m * s->apart - 1) / (m * s->apart) * s->apart;
+  if (s->apart > 1 && s->extent % (m * s->apart)) return false;   /* loops over phases and their tiles have no tails */
   return s->taps == 1 || s->extent >= MOST_OUTPUTS;
 }
 
@@ -299,7 +299,9 @@ static bool choose(Conv *k) {
 /* Tiles along side i of the map; at least one, since one is divided by. */
 static Expr *tiles_along(Conv *k, int i) {
   Ctx *c = k->c;
-  return i < sides(k) ? ex_max(c, ex_ceil_div(c, stage_shape(k->st, 2 + i), k->side[i].t.m), ex_int(c, 1)) : ex_int(c, 1);
+  const Side *s = &k->side[i];
+  if (i >= sides(k)) return ex_int(c, 1);
+  return ex_mul(c, ex_max(c, ex_ceil_div(c, stage_shape(k->st, 2 + i), s->t.m * s->apart), ex_int(c, 1)), ex_int(c, s->apart));
 }
 
 static Expr *count_tiles(Conv *k) { return ex_mul(k->c, stage_shape(k->st, 0), ex_mul(k->c, tiles_along(k, 0), tiles_along(k, 1))); }
@@ -380,7 +382,8 @@ static Stage *input_stage(Conv *k) {
       Expr *at[] = {p.n, ex_add(c, st->axes[4]->self, k->first_ch), NULL, NULL}, *in = ex_bool(c, true);
       for (int i = 0; i < sides(k); i++) {
         const Side *s = &k->side[i];
-        at[2 + i] = ex_add(c, ex_mul(c, tile[i], ex_int(c, s->t.m * s->step)), ex_int(c, (i ? v : u) - s->pad));
+        Expr *first = at_step(c, divided(c, tile[i], s->apart), s->t.m * s->step * s->apart, remainder_of(c, tile[i], s->apart));
+        at[2 + i] = ex_add(c, first, ex_int(c, (i ? v : u) * s->apart - s->pad));
         in = ex_and(c, in, ex_and(c, ex_le(c, zero, at[2 + i]), ex_lt(c, at[2 + i], shape[2 + i])));
       }
       d[u][v] = ex_select(c, in, ex_load(c, k->load->u.tensor, at, 2 + sides(k)), ex_const(c, DT_F32, 0));
@@ -478,16 +481,20 @@ static Expr *output_of(Conv *k, Tensor *m, Expr *g, Expr *t, Expr *channel, Expr
 static void rewrite_output(Conv *k, Tensor *m) {
   Ctx *c = k->c;
   Sym **axes = k->st->axes;
-  Expr *tile[2], *in[2], *g = ex_int(c, 0), *t;
+  Expr *tile[2], *part[2], *in[2], *g = ex_int(c, 0), *t;   /* tile: of the part of the side that a band has, or of all */
+  int64_t parts[2], band[2] = {k->band, k->cols};
   for (int i = 0; i < 2; i++) {
-    Expr *at = i < sides(k) ? axes[2 + i]->self : ex_int(c, 0);
-    tile[i] = divided(c, at, k->side[i].t.m);
-    in[i] = remainder_of(c, at, k->side[i].t.m);
+    const Side *s = &k->side[i];
+    Expr *at = i < sides(k) ? axes[2 + i]->self : ex_int(c, 0), *q = divided(c, at, s->t.m * s->apart), *phase = remainder_of(c, at, s->apart);
+    int64_t each = (k->band ? band[i] : s->tiles) / s->apart;
+    parts[i] = s->tiles / s->apart / each;
+    part[i] = divided(c, q, each);
+    tile[i] = at_step(c, k->band ? remainder_of(c, q, each) : q, s->apart, phase);
+    in[i] = remainder_of(c, divided(c, at, s->apart), s->t.m);
   }
   if (k->band) {
-    int64_t down = k->side[0].tiles / k->band, across = k->side[1].tiles / k->cols;
-    g = at_step(c, at_step(c, axes[0]->self, down, divided(c, tile[0], k->band)), across, divided(c, tile[1], k->cols));
-    t = at_step(c, remainder_of(c, tile[0], k->band), k->cols, remainder_of(c, tile[1], k->cols));
+    g = at_step(c, at_step(c, axes[0]->self, parts[0], part[0]), parts[1], part[1]);
+    t = at_step(c, tile[0], k->cols, tile[1]);
   } else {
     t = ex_add(c, ex_mul(c, ex_add(c, ex_mul(c, axes[0]->self, tiles_along(k, 0)), tile[0]), tiles_along(k, 1)), tile[1]);
   }

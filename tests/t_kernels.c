@@ -474,7 +474,7 @@ static void test_weighted(void) {
 
 /* Of maps of one or two sides; open: both sides are one that is not known; turned: the last tap meets the first element and the weights are
  * [in, out, ..], as in a phase of a transposed convolution. */
-typedef struct { int64_t n, ci, co; int sides; int64_t size[2], kern[2], pad[2], stride; bool chain, open, turned; const char *says; } Conv;
+typedef struct { int64_t n, ci, co; int sides; int64_t size[2], kern[2], pad[2], stride, apart; bool chain, open, turned; const char *says; } Conv;
 
 static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t ci) {
   Ctx *c = k->c;
@@ -483,7 +483,7 @@ static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t c
   int rank = 2 + v->sides;
   Sym *r[3] = {sym_axis(c, SYM_REDUCE, "ci", ex_int(c, ci))};
   for (int i = 0; i < v->sides; i++) {
-    Expr *span = ex_add(c, x->shape[2 + i], ex_int(c, 2 * v->pad[i] - v->kern[i]));
+    Expr *span = ex_add(c, x->shape[2 + i], ex_int(c, 2 * v->pad[i] - (v->kern[i] - 1) * v->apart - 1));
     shape[2 + i] = ex_add(c, ex_div(c, span, ex_int(c, v->stride)), ex_int(c, 1));
     weights[2 + i] = v->kern[i];
     r[1 + i] = sym_axis(c, SYM_REDUCE, i ? "s" : "r", ex_int(c, v->kern[i]));
@@ -494,7 +494,7 @@ static Stage *conv_stage(Case *k, const Conv *v, int layer, Tensor *x, int64_t c
   tap[v->turned] = st->axes[1]->self, tap[!v->turned] = r[0]->self;
   for (int i = 0; i < v->sides; i++) {
     Expr *e = v->turned ? ex_sub(c, ex_int(c, v->kern[i] - 1), r[1 + i]->self) : r[1 + i]->self;
-    e = ex_add(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, v->stride)), e);
+    e = ex_add(c, ex_mul(c, st->axes[2 + i]->self, ex_int(c, v->stride)), ex_mul(c, e, ex_int(c, v->apart)));
     from[2 + i] = e = ex_sub(c, e, ex_int(c, v->pad[i]));
     tap[2 + i] = r[1 + i]->self;
     ok = ex_and(c, ok, ex_and(c, ex_le(c, zero, e), ex_lt(c, e, x->shape[2 + i])));
@@ -516,24 +516,26 @@ static void conv_of(Conv v, const char *rule) {
 }
 
 static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_t kern, int64_t stride, int64_t pad, bool chain) {
-  conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, chain, false, false, NULL}, small_caches ? "block" : "contraction");
+  conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, 1, chain, false, false, NULL}, small_caches ? "block" : "contraction");
 }
 
 static void conv_open(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t pad, bool chain) {
-  conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, chain, true, false, NULL}, "block");
+  conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, 1, chain, true, false, NULL}, "block");
 }
 
-/* With fewer multiplications: strides by phases, one side, sides that differ, as many taps as there are points for. */
+/* With fewer multiplications: strides by phases, taps apart, one side, sides that differ, as many taps as there are points for. */
 static void test_winograd(void) {
   slow_sums = true;
   EACH_CPU {
-    conv_of((Conv){1, 16, 24, 2, {21, 14}, {3, 3}, {1, 1}, 2, true, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 16, 2, {19, 16}, {5, 5}, {2, 2}, 2, false, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 24, 2, {9, 7}, {5, 5}, {2, 1}, 1, false, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 24, 16, 2, {5, 19}, {1, 7}, {0, 3}, 1, false, false, false, "c0.V"}, "cases");
-    conv_of((Conv){2, 16, 24, 1, {41}, {3}, {1}, 1, true, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 16, 1, {70}, {5}, {0}, 2, false, false, false, "c0.V"}, "cases");
-    conv_of((Conv){1, 16, 24, 2, {9, 8}, {2, 3}, {1, 0}, 1, true, false, true, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {21, 14}, {3, 3}, {1, 1}, 2, 1, true, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 2, {19, 16}, {5, 5}, {2, 2}, 2, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {9, 7}, {5, 5}, {2, 1}, 1, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 24, 16, 2, {5, 19}, {1, 7}, {0, 3}, 1, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){2, 16, 24, 1, {41}, {3}, {1}, 1, 1, true, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 16, 1, {70}, {5}, {0}, 2, 1, false, false, false, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {9, 8}, {2, 3}, {1, 0}, 1, 1, true, false, true, "c0.V"}, "cases");
+    conv_of((Conv){1, 16, 24, 2, {16, 12}, {3, 3}, {2, 2}, 1, 2, true, false, false, "c0.V"}, "cases");
+    conv_of((Conv){2, 16, 16, 1, {24}, {3}, {3}, 1, 3, false, false, true, "c0.V"}, "cases");
   }
   slow_sums = false;
 }
