@@ -595,14 +595,7 @@ static Ref combine(Emit *e, int how, DType t, Ref a, Ref b) {
 
 /* Halves until one lane is left: a fixed order. */
 static Ref across_lanes(Emit *e, int how, DType t, Ref v) {
-  for (int half = e->lanes / 2; half >= 1; half /= 2) {
-    Ref lo[64], hi[64];
-    for (int i = 0; i < half; i++) lo[i] = LLVMConstInt(e->i32, (unsigned)i, false), hi[i] = LLVMConstInt(e->i32, (unsigned)(i + half), false);
-    Ref undef = LLVMGetPoison(LLVMTypeOf(v));
-    Ref a = LLVMBuildShuffleVector(e->b, v, undef, LLVMConstVector(lo, (unsigned)half), "");
-    Ref b = LLVMBuildShuffleVector(e->b, v, undef, LLVMConstVector(hi, (unsigned)half), "");
-    v = combine(e, how, t, a, b);
-  }
+  for (int half = e->lanes / 2; half >= 1; half /= 2) v = combine(e, how, t, lanes_part(e, v, 0, half), lanes_part(e, v, half, half));
   return LLVMBuildExtractElement(e->b, v, LLVMConstInt(e->i32, 0, false), "");
 }
 

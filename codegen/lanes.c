@@ -1,5 +1,11 @@
-/* lanes.c - vectors across each other: rows to columns. */
+/* lanes.c - parts of vectors, and vectors across each other: rows to columns. */
 #include "llvm.h"
+
+Ref lanes_part(Emit *e, Ref v, int first, int n) {
+  Ref mask[64];
+  for (int i = 0; i < n; i++) mask[i] = LLVMConstInt(e->i32, (unsigned)(first + i), false);
+  return LLVMBuildShuffleVector(e->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(mask, (unsigned)n), "");
+}
 
 /* a[0] b[0] a[1] b[1] ... of the lower or the higher halves. */
 static Ref interleave(Emit *e, Ref a, Ref b, int high) {

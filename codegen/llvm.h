@@ -49,6 +49,7 @@ typedef struct Emit {
   struct Main { Ref rt, arena, weights, io, sym_array, bufs, dims; Map kernels; } main;
 } Emit;
 
+Ref lanes_part(Emit *e, Ref v, int first, int n);            /* n lanes of v as a vector of their own */
 void lanes_transpose(Emit *e, Ref *row);                     /* e->lanes vectors of as many lanes: rows become columns (lanes.c) */
 void function_attribute(Emit *e, Ref fn, unsigned index, const char *name);
 void function_target(Emit *e, Ref fn);                       /* the CPU, its features and vectors */

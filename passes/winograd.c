@@ -188,7 +188,7 @@ static bool match(Conv *k, Group *g) {
   bool second = match_map(k, p->a[0]);
   if (!second && !match_map(k, p->a[1])) return false;
   bool spread = k->side[0].apart > 1 || k->side[1].apart > 1;
-  return !(k->open && (k->st->at || spread)) && match_weights(k, p->a[second]) && ex_is_int(k->ch->extent, &k->in_channels);
+  return !(k->open && (k->st->at || spread)) && !(k->st->at && spread) && match_weights(k, p->a[second]) && ex_is_int(k->ch->extent, &k->in_channels);
 }
 
 /* ---- what it costs, in cycles of a core; measured on Zen 3, 4 and 5 ---- */
@@ -269,7 +269,6 @@ static double choose_band(Conv *k) {
 static bool set_transform(Side *s, int64_t m) {
   if ((s->taps == 1) != (m == 1) || !find_transform(m, s->taps, s->step, &s->t)) return false;
   s->tiles = (s->extent + m * s->apart - 1) / (m * s->apart) * s->apart;
-  if (s->apart > 1 && s->extent % (m * s->apart)) return false;   /* loops over phases and their tiles have no tails */
   return s->taps == 1 || s->extent >= MOST_OUTPUTS;
 }
 
@@ -526,12 +525,36 @@ static void output_by_tiles(Conv *k, Tensor *m) {
   st->clipped = true;
 }
 
+/* Loops over the tiles of phases have no tails: sides that end within one are made as long as it, and what lies outside is not stored. */
+static void fill_tiles(Conv *k) {
+  Ctx *c = k->c;
+  Stage *st = k->st;
+  Subst s = subst_new(c);
+  bool longer = false;
+  Sym **axes = ctx_copy(c, st->axes, (size_t)st->out->rank * sizeof *axes);
+  Expr **at = NEW_ARRAY(c, Expr *, st->out->rank);
+  for (int i = 0; i < sides(k); i++) {
+    const Side *side = &k->side[i];
+    if (side->apart == 1 || side->extent == side->tiles * side->t.m) continue;
+    axes[2 + i] = sym_axis(c, SYM_AXIS, axes[2 + i]->name, ex_int(c, side->tiles * side->t.m));
+    subst_set(&s, st->axes[2 + i], axes[2 + i]->self);
+    longer = true;
+  }
+  for (int d = 0; d < st->out->rank; d++) at[d] = axes[d]->self;
+  if (!longer) return;
+  st->body = subst_apply(&s, st->body);
+  k->reduce = subst_apply(&s, k->reduce);
+  st->axes = axes;
+  st->at = at;
+  st->clipped = true;
+}
+
 static void rewrite(Conv *k, Body *b, int *item) {
   Ctx *c = k->c;
   Group *g = b->items.v[*item]->group;
   Stage *in = input_stage(k), *product = product_stage(k, in->out), *root = group_root(g);
   if (k->open) output_by_tiles(k, product->out);
-  else rewrite_output(k, product->out);
+  else fill_tiles(k), rewrite_output(k, product->out);
   if (k->m->opt->explain)
     str_add(&k->m->notes, "  %s: F(%dx%d,%dx%d), %s tiles, %s a band\n", root->out->name, k->side[0].t.m, k->side[1].t.m, k->side[0].t.r,
             k->side[1].t.r, expr_text(c, count_tiles(k)), expr_text(c, tiles_a_band(k)));
