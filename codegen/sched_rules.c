@@ -126,6 +126,29 @@ static bool vectors_of_cases(Case *k, const Cases *w, int v, Str *outer, Str *in
   return true;
 }
 
+/* A computed tensor of more bytes, or of who knows how many. */
+typedef struct { Ctx *c; int64_t bytes; bool any; } Larger;
+static void find_larger(const Expr *e, void *user) {
+  Larger *w = user;
+  int64_t n;
+  if (e->op != EX_LOAD || e->u.tensor->data) return;
+  w->any |= !ex_is_int(layout_elements(w->c, e->u.tensor), &n) || n * dtype_bytes(e->u.tensor->dtype) > w->bytes;
+}
+
+/* The axes in the order of their loops: where more is read than the L2 cache holds, vectors move in front of the loop around them, whose
+ * steps then are asked for in time. Returns that loop's axis, or -1. */
+static int order_of_cases(Case *k, const Cases *w, int v, int *order) {
+  Larger far = {k->c, k->m->target->l2_bytes, false};
+  int last = -1;
+  expr_visit(k->st->body, find_larger, &far);
+  for (int i = 0; i < k->st->out->rank; i++) order[i] = i;
+  for (int i = 0; i < v; i++)
+    if (is_loop(k, i) && !w->period[i]) last = i;
+  if (!far.any || v != k->st->out->rank - 1 || last != v - 1) return -1;
+  order[last] = v, order[v] = last;
+  return last;
+}
+
 static const char *rule_cases(Case *k) {
   Stage *st = k->st;
   Cases w = {.k = k};
@@ -136,9 +159,10 @@ static const char *rule_cases(Case *k) {
   if (v < 0 || walk_loads(k, st->body, st->axes[v]).bad || !vectors_of_cases(k, &w, v, &along, &vectors)) return "not contiguous";
   rule_pack_constants(k, st->axes[v], k->lanes, NULL);
   Names par = {0};
+  int order[MAX_RANK], walk = order_of_cases(k, &w, v, order);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
-  for (int i = 0; i < st->out->rank; i++) {
-    if (!is_loop(k, i)) continue;
+  for (int p = 0, i; p < st->out->rank; p++) {
+    if (!is_loop(k, i = order[p])) continue;
     const char *n = rule_axis_name(k, i), *loop = n;
     bool whole = true;
     if (i == v) {
@@ -161,6 +185,7 @@ static const char *rule_cases(Case *k) {
     if (open) vec_push(k->c, &par, loop);
   }
   str_add(&k->text, "order%s%s%s%s; ", k->outer, outer.s, inner.s ? inner.s : "", vectors.s);
+  if (walk >= 0) str_add(&k->text, "soon 2 %s%s%s; ", rule_axis_name(k, walk), inner.s ? inner.s : "", vectors.s);
   rule_share_loops(k, &par);
   return NULL;
 }

@@ -558,11 +558,11 @@ static Stmt *look_sooner(Run *r, int pos, Stmt *body) {
   for (int i = 0; i < l->soon.n; i++) {
     Expr *extent = iter_extent(c, l->soon.over[i]);
     int64_t n;
-    bool many = extent && ex_is_int(extent, &n) && n > 1;
+    bool many = extent && ex_is_int(extent, &n) && n > 1 && l->soon.over[i]->kind != LOOP_VECTOR;
     l->soon.over[i]->here = many ? sym_axis(c, SYM_AXIS, l->soon.over[i]->name, extent)->self : ex_int(c, 0);
   }
   for (int i = 0; i < l->axes.n; i++) begin_axis(c, l->axes.v[i], &begun);
-  expr_visit(l->reduce->a[0], ask_for, &w);
+  expr_visit(l->reduce ? l->reduce->a[0] : l->stage->body, ask_for, &w);
   for (int i = 0; i < begun.n; i++) begun.v[i]->here = NULL;
   for (int i = 0; i < l->soon.n; i++) l->soon.over[i]->here = NULL;
   l->order.v[pos]->here = NULL;
@@ -581,7 +581,7 @@ static Stmt *bind(Run *r, int pos, Phase phase, Expr *count) {
     p->inner->extent = ex_min(c, p->run, ex_sub(c, p->extent, ex_mul(c, it->value, p->run)));
   Stmt *body = open_body(r, pos, phase, 0);
   if (phase == UPDATE && r->l->ahead.n && r->l->ahead.at[r->l->ahead.n - 1] == it) body = look_ahead(r, body);
-  if (phase == UPDATE && r->l->soon.loop == it && loop) body = look_sooner(r, pos, body);
+  if ((phase == UPDATE || !r->l->reduce) && r->l->soon.loop == it && loop) body = look_sooner(r, pos, body);
   it->value = NULL;
   if (!loop) return body;
   bool open = it->kind == LOOP_UNROLL && !ex_is_int(count, NULL);            /* a rest that may be empty */

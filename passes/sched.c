@@ -206,7 +206,7 @@ static const char *do_soon(Words *w) {
   l->soon.steps = strtoll(w->word[1], NULL, 10);
   l->soon.loop = iter_find(l, w->word[2]);
   l->soon.n = 0;
-  if (l->soon.steps < 1 || !l->soon.loop || !l->soon.loop->reduce) return refuse(w, "no such reduction loop");
+  if (l->soon.steps < 1 || !l->soon.loop || l->soon.loop->reduce != (l->reduce != NULL)) return refuse(w, "no such loop");
   for (int i = 3; i < w->n; i++) {
     Iter *it = iter_find(l, w->word[i]);
     if (!it || order_index(l, it) < order_index(l, l->soon.loop)) return refuse(w, "no such loop inside");

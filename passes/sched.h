@@ -13,7 +13,7 @@
  *   ahead 65536 1024 512 i k while loops i and k, the named ones, take their 512 steps, 1024 cache lines of constants are asked for: from that
  *                            many bytes beyond the beginning of the panel at hand on, some in each step of k
  *   soon 2 k.o r i           in every step of reduction loop k.o what the product reads of computed tensors two steps later is asked for, over all of
- *                            loops r and i inside; other loops inside stand at their beginning
+ *                            loops r and i inside; other loops inside, and lanes, stand at their beginning. Of a stage without a reduction any loop
  *   at i                     compute this stage inside the root's loop i (else: before the root's loops)
  *   reg                      hold what is computed there in registers: its loops have constant extents and are unrolled
  */

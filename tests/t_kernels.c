@@ -718,6 +718,7 @@ static void test_bands(void) {
     many_blocks(528, 10, 10);
     conv(1, 16, 24, 22, 11, 3, 1, 1, true);
     conv(2, 16, 16, 14, 12, 3, 1, 1, false);
+    conv_of((Conv){1, 16, 24, 2, {26, 24}, {3, 3}, {1, 1}, 1, 1, true, false, false, "prefetch c0{"}, "block");
   }
   small_caches = false;
 }
