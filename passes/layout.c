@@ -33,7 +33,7 @@ static void channels_last(Ctx *c, Tensor *t) {
 }
 
 /* ---- which maps are blocked ---- */
-typedef struct { Ctx *c; const Stage *st; bool weights, map, same_channel, channel_last, row_major; } Roles;
+typedef struct { Ctx *c; const Stage *st; int lanes; bool weights, map, same_channel, channel_last, row_major; } Roles;
 
 static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
   for (int d = 0; d < load->n; d++)
@@ -48,13 +48,20 @@ static bool in_lanes(Ctx *c, const Expr *load, const Stage *st) {
   return !expr_uses(from, st->axes[1]) && expr_range(c, from).multiple % load->u.tensor->layout->part[1].div == 0;
 }
 
+/* Do lanes of the index move with lanes of the axis? Panels of whole vectors may follow each other elsewhere. */
+static bool is_lane_of(const Expr *index, const Sym *axis, int lanes) {
+  int64_t panel;
+  if (index->op == EX_MOD && ex_is_int(index->a[1], &panel) && panel % lanes == 0) index = index->a[0];
+  return index == axis->self;
+}
+
 static void find_roles(const Expr *e, void *user) {
   Roles *r = user;
   if (e->op != EX_LOAD || e->u.tensor->data) return;
   const Stage *st = r->st;
   const Tensor *t = e->u.tensor;
   bool spatial = uses_axes(e, st, 2, st->out->rank) || (st->clipped && uses_axes(e, st, 0, 1));       /* tile by tile, all in one axis */
-  r->channel_last |= !is_blocked(t) && spatial && e->a[e->n - 1] == st->axes[1]->self;
+  r->channel_last |= !is_blocked(t) && spatial && is_lane_of(e->a[e->n - 1], st->axes[1], r->lanes);
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && in_lanes(r->c, e, st);
 }
 
@@ -155,7 +162,7 @@ static void survey(Planner *p, Body *b) {
 
 static bool wants_blocks(Planner *p, const Stage *st) {
   if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
-  Roles r = {.c = p->c, .st = st};
+  Roles r = {.c = p->c, .st = st, .lanes = p->lanes};
   Expr *red = stage_reduce(st->body);
   if (map_get(&p->rows, KEY(st->out))) return false;
   if (!red && map_get(&p->turned, KEY(st->out))) return true;

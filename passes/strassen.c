@@ -41,7 +41,8 @@ struct Product {
   Expr *reduce, *a, *column;       /* a: what multiplies the weights; column: where in their columns */
   const Expr *w;
   Sym *k;
-  int k_dim, pair, unit, rest[MAX_RANK], nrest;  /* dimension of the weights along k; axes of paired rows, single columns, other rows */
+  int k_dim, column_dim;           /* dimensions of the weights along k and the columns; others have one element */
+  int pair, unit, rest[MAX_RANK], nrest;         /* axes of paired rows, single columns, other rows */
   int64_t depth, columns, rows, points;        /* points: rows times the other axes', at the least */
   int64_t panel, half, block, blocks;          /* J, columns of k side by side in a half, R, number of blocks */
   Group *group;                    /* once rewritten: where it stands, y's expression with `sum` for the product's element, and that */
@@ -50,15 +51,22 @@ struct Product {
 
 /* ---- is it one? ---- */
 static bool match_weights(Product *k, Expr *w, Expr *a) {
-  const ConstData *data = w->op == EX_LOAD && w->n == 2 ? w->u.tensor->data : NULL;
+  const ConstData *data = w->op == EX_LOAD && w->n >= 2 ? w->u.tensor->data : NULL;
   if (!data || data->splat || data->stage || w->u.tensor->dtype != DT_F32) return false;
   k->k = k->reduce->a[1]->u.sym;
-  k->k_dim = w->a[0] != k->k->self;
+  k->k_dim = k->column_dim = -1;
+  for (int d = 0; d < w->n; d++) {
+    if (ex_equals_int(w->u.tensor->shape[d], 1)) continue;
+    int *dim = w->a[d] == k->k->self ? &k->k_dim : &k->column_dim;
+    if (*dim >= 0) return false;
+    *dim = d;
+  }
+  if (k->k_dim < 0 || k->column_dim < 0) return false;
   k->w = w;
   k->a = a;
-  k->column = w->a[!k->k_dim];
-  return w->a[k->k_dim] == k->k->self && !expr_uses(k->column, k->k) && w->u.tensor->shape[k->k_dim] == k->k->extent &&
-         ex_is_int(k->k->extent, &k->depth) && ex_is_int(w->u.tensor->shape[!k->k_dim], &k->columns);
+  k->column = w->a[k->column_dim];
+  return !expr_uses(k->column, k->k) && w->u.tensor->shape[k->k_dim] == k->k->extent && ex_is_int(k->k->extent, &k->depth) &&
+         ex_is_int(w->u.tensor->shape[k->column_dim], &k->columns);
 }
 
 /* Every axis moves the rows or the columns, one of them a column at a time; all columns are made. */
@@ -84,12 +92,48 @@ static bool match_axes(Product *k) {
   return k->rows && k->unit >= 0 && columns == k->columns;
 }
 
+static bool is_row(const Product *k, int i) {
+  const Sym *s = k->st->axes[i];
+  return s->kind != SYM_DIM && ex_is_int(s->extent, NULL) && expr_uses(k->a, s) && !expr_uses(k->column, s);
+}
+
+/* Neighbouring axes of rows as one, f: y[.., f / n, f % n, ..]. */
+static bool flatten_rows(Product *k) {
+  Ctx *c = k->c;
+  const Stage *st = k->st;
+  int last = st->out->rank - 1, first;
+  while (last > 0 && !(is_row(k, last) && is_row(k, last - 1))) last--;
+  for (first = last; first > 0 && is_row(k, first - 1); first--) {}
+  if (first == last) return false;
+  Expr *n = ex_int(c, 1);
+  Stage *flat = ctx_copy(c, st, sizeof *st);
+  Subst to = subst_new(c);
+  flat->axes = ctx_copy(c, st->axes, sizeof(Sym *) * (size_t)st->out->rank);
+  flat->at = NEW_ARRAY(c, Expr *, st->out->rank);
+  for (int i = 0; i < st->out->rank; i++) flat->at[i] = st->axes[i]->self;
+  for (int i = first; i <= last; i++) n = ex_mul(c, n, st->axes[i]->extent);
+  Sym *f = flat->axes[last] = sym_axis(c, SYM_AXIS, "f", n);
+  Expr *row = f->self;
+  for (int i = last; i >= first; i--) {
+    flat->at[i] = i == first ? row : ex_mod(c, row, st->axes[i]->extent);
+    row = ex_div(c, row, st->axes[i]->extent);
+    subst_set(&to, st->axes[i], flat->at[i]);
+    if (i < last) flat->axes[i] = sym_axis(c, SYM_AXIS, "one", ex_int(c, 1));
+  }
+  flat->body = subst_apply(&to, st->body);
+  k->st = flat;
+  return true;
+}
+
+static bool match_stage(Product *k) {
+  Expr *r = k->reduce = stage_reduce(k->st->body), *p = r ? r->a[0] : NULL;
+  return is_contraction(r) && r->n == 2 && r->dtype == DT_F32 && (match_weights(k, p->a[1], p->a[0]) || match_weights(k, p->a[0], p->a[1]));
+}
+
 static bool match(Product *k, const Group *g) {
   k->st = group_root(g);
-  k->reduce = stage_reduce(k->st->body);
-  Expr *r = k->reduce, *p = r ? r->a[0] : NULL;
-  if (g->stages.n > 1 || k->st->at || !is_contraction(r) || r->n != 2 || r->dtype != DT_F32 || k->st->out->dtype != DT_F32) return false;
-  return (match_weights(k, p->a[1], p->a[0]) || match_weights(k, p->a[0], p->a[1])) && match_axes(k);
+  if (g->stages.n > 1 || k->st->at || k->st->out->dtype != DT_F32 || !match_stage(k)) return false;
+  return (!flatten_rows(k) || match_stage(k)) && match_axes(k);
 }
 
 /* ---- where it pays ---- */
@@ -156,11 +200,19 @@ static Expr *half_step(const Product *k, Expr *kk, int z) {
 /* w there, 0 behind the last column */
 static Expr *weight(const Product *k, Tensor *from, Expr *step, Expr *column) {
   Ctx *c = k->c;
-  Expr *at[2];
-  at[k->k_dim] = step;
-  at[!k->k_dim] = column;
-  Expr *w = ex_cast(c, DT_F64, ex_load(c, from, at, 2));
+  Expr *at[MAX_RANK];
+  for (int d = 0; d < from->rank; d++) at[d] = d == k->k_dim ? step : d == k->column_dim ? column : ex_int(c, 0);
+  Expr *w = ex_cast(c, DT_F64, ex_load(c, from, at, from->rank));
   return ex_select(c, ex_lt(c, column, ex_int(c, k->columns)), w, ex_const(c, DT_F64, 0));
+}
+
+/* The weights as they are read: a row of columns after the other. */
+static Tensor *source_by_steps(const Product *k) {
+  Str layout = str_new(k->c);
+  str_add(&layout, "d%d,d%d", k->k_dim, k->column_dim);
+  for (int d = 0; d < k->w->n; d++)
+    if (d != k->k_dim && d != k->column_dim) str_add(&layout, ",d%d", d);
+  return bilinear_source(k->c, k->w->u.tensor, layout.s);
 }
 
 static Stage *combining_stage(const Product *k) {
@@ -168,7 +220,7 @@ static Stage *combining_stage(const Product *k) {
   int64_t panels = (k->columns + 2 * k->panel - 1) / (2 * k->panel);
   Expr *shape[] = {ex_int(c, panels), ex_int(c, PRODUCTS), ex_int(c, k->depth / 2), ex_int(c, k->panel)};
   Stage *st = bilinear_stage(c, ctx_printf(c, "%s.T", k->w->u.tensor->name), 4, shape, (const char *const[]){"q", "p", "k", "j"});
-  Tensor *from = bilinear_source(c, k->w->u.tensor, k->k_dim ? "d1,d0" : "d0,d1");
+  Tensor *from = source_by_steps(k);
   Expr *b[BLOCKS], *sum[PRODUCTS], *two = ex_int(c, 2), *panel = ex_int(c, k->panel);
   for (int i = 0; i < BLOCKS; i++) {
     Expr *part = ex_add(c, ex_mul(c, two, st->axes[0]->self), ex_int(c, i % 2));
@@ -343,16 +395,23 @@ static bool loads(Ctx *c, const Expr *e, const Tensor *t) {
 /* The product that makes a, if nothing else reads it and its rows are paired alike; its columns are this one's k, its panels the halves. */
 static Product *product_of_a(Product *k) {
   Expr *a = k->a;
+  Ctx *c = k->c;
   Sym **axes = k->st->axes;
   Product *p = a->op == EX_LOAD ? map_get(&k->g->products, KEY(a->u.tensor)) : NULL;
   const Tensor *t = p ? p->st->out : NULL;
   if (!p || t->scope == SCOPE_OUTPUT || module_is_state(k->g->m, t) || map_get(&k->g->readers, KEY(t)) != (void *)1) return NULL;
-  if (loads(k->c, k->body, t)) return NULL;
-  if (p->rows != k->rows || p->block != k->block || p->nrest != k->nrest || a->a[p->pair] != axes[k->pair]->self) return NULL;
+  if (loads(c, k->body, t)) return NULL;
+  if (p->rows != k->rows || p->block != k->block || p->nrest != k->nrest) return NULL;
   if (p->column != p->st->axes[p->unit]->self || p->columns != k->depth || k->depth % (2 * p->panel)) return NULL;
-  if (a->a[p->unit] != k->k->self) return NULL;
-  for (int i = 0; i < k->nrest; i++)
-    if (a->a[p->rest[i]] != axes[k->rest[i]]->self || p->st->axes[p->rest[i]]->extent != axes[k->rest[i]]->extent) return NULL;
+  Subst to = subst_new(c);
+  subst_set(&to, p->st->axes[p->pair], axes[k->pair]->self);
+  subst_set(&to, p->st->axes[p->unit], k->k->self);
+  for (int i = 0; i < k->nrest; i++) {
+    if (p->st->axes[p->rest[i]]->extent != axes[k->rest[i]]->extent) return NULL;
+    subst_set(&to, p->st->axes[p->rest[i]], axes[k->rest[i]]->self);
+  }
+  for (int d = 0; d < t->rank; d++)
+    if (a->a[d] != subst_apply(&to, stage_index(p->st, d)) && !ex_equals_int(t->shape[d], 1)) return NULL;
   return p;
 }
 
