@@ -8,12 +8,15 @@
  * rows, so that what belongs together lies close together; a last odd row is computed twice. P and y are one group that works a piece (q, b)
  * at a time, so that P stays in cache. S is made once for all that multiply the same a; where a is such a product itself and nothing else
  * reads it, its group makes S instead of a.
+ * Neighbouring axes of rows count as one: the points of a map, for a 1x1 convolution, whose columns are the channels.
  * Rows are mixed: an infinity in a row spoils its neighbour, and rounding errors are relative to the larger of the two.
  */
+#include <math.h>
+
 #include "bilinear.h"
 #include "passes.h"
 
-enum { PRODUCTS = 7, BLOCKS = 4, MAX_PAIRS = 128, LEAST_POINTS = 64, LEAST_ROWS = 32 };
+enum { PRODUCTS = 7, BLOCKS = 4, MAX_PAIRS = 128, LEAST_POINTS = 64, LEAST_ROWS = 32, LEAST_DEPTH = 128 };
 #define B4(...) {__VA_ARGS__}
 static const struct { double a[BLOCKS], b[BLOCKS], c[BLOCKS]; } products[PRODUCTS] = {
 #define PRODUCT(...) {__VA_ARGS__},
@@ -89,6 +92,8 @@ static bool match_axes(Product *k) {
   }
   for (int i = 0; i < st->out->rank; i++)
     if (i != k->pair && expr_uses(k->a, st->axes[i]) && st->axes[i]->max) k->rest[k->nrest++] = i;
+  bool map = k->unit == 1 && st->out->rank > 2 && k->column == st->axes[1]->self;
+  if (map && st->out->scope == SCOPE_OUTPUT) return false;    /* it would be scattered; the direct one is copied */
   return k->rows && k->unit >= 0 && columns == k->columns;
 }
 
@@ -149,26 +154,39 @@ static bool panel_fits(const Product *k, int64_t panel) {
   return n % (2 * panel) == 0 ? begins % (2 * panel) == 0 : n == panel && begins % panel == 0;
 }
 
-/* Columns of a panel. Two vectors wide, a register tile has many rows: panels come from memory at an even pace. */
-static int64_t choose_panel(const Product *k) {
+/* What padding makes of the work, and what two threads that do not have as many pieces each wait for the other, seen as often as one. */
+static double waste(const Product *k) {
+  double pieces = ceil((double)k->columns / (2.0 * (double)k->panel)) * (double)k->blocks, points = 1;
+  for (int i = 0; i < k->nrest; i++) points *= (double)(k->st->axes[k->rest[i]]->max + 1);
+  double padded = ceil((double)k->columns / (2.0 * (double)k->panel)) * (2.0 * (double)k->panel) / (double)k->columns;
+  return padded * (double)(2 * k->block * k->blocks) / (double)k->rows * (1 + ceil(pieces * points / 2) / (pieces * points / 2)) / 2;
+}
+
+/* Columns of a panel and pairs of a block. Two vectors wide, a register tile has many rows: panels come from memory at an even pace. */
+static bool choose_pieces(Product *k) {
+  enum { FEWEST = 14, MORE = 3 };                            /* pairs; blocks than are needed, so that threads have as much to do each */
   static const int vectors[] = {2, 3, 1, 4};
-  int64_t best = 0, least = INT64_MAX;
-  for (int i = 0; i < COUNT(vectors); i++) {
-    int64_t panel = target_lanes(k->g->m->target, 32) * vectors[i], all = round_up(k->columns, 2 * panel) * (100 + 2 * i);
-    if (panel_fits(k, panel) && all < least) best = panel, least = all;
-  }
-  return best;
+  int64_t pairs = (k->rows + 1) / 2, needed = (pairs + MAX_PAIRS - 1) / MAX_PAIRS;
+  double least = INFINITY;
+  Product best = *k;
+  for (int i = 0; i < COUNT(vectors); i++)
+    for (int64_t blocks = needed; blocks <= needed + MORE && (blocks == needed || pairs / blocks >= FEWEST); blocks++) {
+      k->panel = target_lanes(k->g->m->target, 32) * vectors[i];
+      k->blocks = blocks;
+      k->block = (pairs + blocks - 1) / blocks;
+      if (!panel_fits(k, k->panel)) break;
+      double cost = waste(k) * (1 + 0.02 * i) * (1 + 0.01 * (double)(blocks - needed));
+      if (cost < least) best = *k, least = cost;
+    }
+  *k = best;
+  return least < INFINITY;
 }
 
 /* NULL: the product can be made so. */
 static const char *choose_blocks(Product *k) {
   if (k->pair < 0) return "the number of rows is open: they may be few";
   if (k->depth % 2) return "the sum has no halves";
-  k->panel = choose_panel(k);
-  if (!k->panel) return "no panels that part the columns";
-  int64_t pairs = (k->rows + 1) / 2;
-  k->blocks = (pairs + MAX_PAIRS - 1) / MAX_PAIRS;
-  k->block = (pairs + k->blocks - 1) / k->blocks;
+  if (!choose_pieces(k)) return "no panels that part the columns";
   k->half = k->depth / 2;
   if (k->columns <= 2 * k->panel) return "few columns";
   return NULL;
@@ -177,16 +195,17 @@ static const char *choose_blocks(Product *k) {
 /* Cycles to move a vector to or from where `bytes` are at home. */
 static double vector_cycles(const Target *t, double bytes) { return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 4 : 12; }
 
-/* NULL: it pays. In cycles, as measured: an eighth of the multiply-adds is saved, sums are read and written. */
+/* NULL: it pays. In cycles, as measured: an eighth of the multiply-adds is saved, sums are read and written, which two threads, that then read
+ * what the other one wrote, do no faster than one. */
 static const char *weigh(const Product *k) {
   const Target *t = k->g->m->target;
   double lanes = target_lanes(t, 32), m = (double)k->points, n = (double)k->columns, depth = (double)k->depth;
   if (k->points < LEAST_POINTS || k->rows < LEAST_ROWS) return "few rows for the larger weights";
-  double waste = (double)round_up(k->columns, 2 * k->panel) / n * (double)(2 * k->block * k->blocks) / (double)k->rows;
+  if (k->depth < LEAST_DEPTH) return "short sums: what they add up is as long";
   double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel);
   double direct = m * n * depth / lanes / t->fma_rate;
-  double sums = (of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece)) / lanes;
-  return direct * waste * PRODUCTS / 8 + sums < direct * 0.97 ? NULL : "the sums cost what the multiplications save";
+  double sums = (1.5 * of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece)) / lanes;
+  return direct * waste(k) * PRODUCTS / 8 + sums < direct * 0.97 ? NULL : "the sums cost what the multiplications save";
 }
 
 /* ---- the weights ---- */

@@ -523,6 +523,18 @@ static void conv_open(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t pad,
   conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, 1, chain, true, false, NULL}, "block");
 }
 
+/* 1x1 convolutions: the points of a map are rows, of which the last one may be odd; every second point; a line; depths that are no whole blocks. */
+static void test_strassen_maps(void) {
+  options.eager = true;
+  EACH_CPU {
+    conv_of((Conv){1, 32, 128, 2, {9, 7}, {1, 1}, {0, 0}, 1, 1, true, false, false, "c0.S"}, "block");
+    conv_of((Conv){2, 24, 130, 2, {11, 12}, {1, 1}, {0, 0}, 2, 1, true, false, false, "c0.S"}, "block");
+    conv_of((Conv){1, 44, 128, 2, {23, 24}, {1, 1}, {0, 0}, 1, 1, true, false, false, "c0.S"}, "block");
+    conv_of((Conv){3, 32, 128, 1, {31}, {1}, {0}, 1, 1, true, false, false, "c0.S"}, "block");
+  }
+  options.eager = false;
+}
+
 /* With fewer multiplications: strides by phases, taps apart, one side, sides that differ, as many taps as there are points for. */
 static void test_winograd(void) {
   slow_sums = true;
@@ -940,6 +952,7 @@ int main(void) {
   CU_add_test(s, "matmul", test_matmul);
   CU_add_test(s, "Strassen", test_strassen);
   CU_add_test(s, "Strassen's place", test_strassen_place);
+  CU_add_test(s, "Strassen of maps", test_strassen_maps);
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
