@@ -99,6 +99,17 @@ static const Expr *whole_operand(Ctx *c, const Expr *panel, const Sym *v, int *d
   return uses == 1 ? load : NULL;
 }
 
+/* Constants are stored in blocks of whole vectors along an axis that moves by ones in one of their dimensions, or lie so. */
+typedef struct { Ctx *c; Sym *s; int lanes; bool fits; } Storable;
+static void check_storable(const Expr *e, void *user) {
+  Storable *w = user;
+  Expr *coef, *rest;
+  if (e->op != EX_LOAD || !access_is_packable(e, w->s) || access_stride(w->c, layout_offset(w->c, e->u.tensor, e->a), w->s, w->lanes) == 1) return;
+  for (int d = 0; d < e->n; d++)
+    if (expr_uses(e->a[d], w->s))
+      w->fits &= expr_is_linear(w->c, e->a[d], w->s, &coef, &rest) && ex_equals_int(coef, 1) && expr_range(w->c, rest).multiple % w->lanes == 0;
+}
+
 /* Cycles per element of the output for vectors along axis i; INFINITY where that cannot be. Two multiply-adds a cycle; a scattered store
  * or load of a vector takes some 25 cycles, a copied element of a scattered panel 2.5, one of a whole operand 1. */
 static double axis_cost(Contract *k, int i, bool may_move) {
@@ -106,6 +117,9 @@ static double axis_cost(Contract *k, int i, bool may_move) {
   Sym *s = k->axis[i].sym;
   double lanes = k->lanes, n = size_of(k->axis[i].extent), products = 1, elements = 1;
   if (n == 1 || !access_split(k->reduce->a[0], s, &k->broadcast, &k->panel)) return INFINITY;
+  Storable storable = {c, s, k->lanes, true};
+  expr_visit(k->panel, check_storable, &storable);
+  if (!storable.fits) return INFINITY;
   for (int r = 1; r < k->reduce->n; r++) products *= size_of(k->reduce->a[r]->u.sym->extent);
   for (int a = 0; a < k->n; a++) elements *= size_of(k->axis[a].extent);
   int bad = access_walk(c, k->panel, s, k->lanes).bad;

@@ -7,6 +7,7 @@
 void pass_simplify(Module *m);     /* simplify.c: inference, folding, rewrite rules, CSE, DCE to a fixed point */
 void pass_stages(Module *m);       /* stages.c: nodes -> stages of computes */
 void pass_winograd(Module *m);     /* winograd.c: convolutions by F(m,r), with fewer multiplications */
+void pass_merge(Module *m);         /* merge.c: products of the same rows by different weights as one */
 void pass_strassen(Module *m);      /* strassen.c: products with large constant matrices, one level of Strassen */
 void pass_views(Module *m);        /* views.c: parts of a concatenation made in place */
 void pass_layout(Module *m);       /* layout.c: an index map per tensor, for the whole model */

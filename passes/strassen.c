@@ -55,7 +55,7 @@ struct Product {
 /* ---- is it one? ---- */
 static bool match_weights(Product *k, Expr *w, Expr *a) {
   const ConstData *data = w->op == EX_LOAD && w->n >= 2 ? w->u.tensor->data : NULL;
-  if (!data || data->splat || data->stage || w->u.tensor->dtype != DT_F32) return false;
+  if (!data || data->splat || w->u.tensor->dtype != DT_F32) return false;
   k->k = k->reduce->a[1]->u.sym;
   k->k_dim = k->column_dim = -1;
   for (int d = 0; d < w->n; d++) {

@@ -7,7 +7,6 @@
 
 #include "../codegen/codegen.h"
 #include "../codegen/link.h"
-#include "../codegen/tile.h"
 #include "../passes/passes.h"
 #include "../runtime/dlc.h"
 #include "library.h"
@@ -262,6 +261,7 @@ static void finish(Case *k, const char *rule, int n) {
   pass_windows(k->m);
   pass_attention(k->m);
   pass_winograd(k->m);
+  pass_merge(k->m);
   pass_strassen(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
@@ -403,6 +403,39 @@ static void test_strassen(void) {
     siblings(17, 8, 130);
   }
   options.eager = options.explain = false;
+}
+
+/* Scores of products of the same rows, with heads of their own: q by v, and by u. */
+static void scores_of(int n, const int64_t *heads, int64_t rows, int64_t d, bool scaled, const char *says) {
+  Case k = start((uint32_t)rows);
+  Ctx *c = k.c;
+  Tensor *x = input(&k, "x", DIMS(1, rows, 40)), *part[3], *last = NULL;
+  for (int i = 0; i < n; i++) {
+    Stage *p = product(&k, &(Shape){1, rows, 40, heads[i] * d, heads[i], n == 2, false}, i ? i > 1 ? "u" : "v" : "q", x);
+    if (scaled && !i) p->body = ex_mul(c, p->body, ex_const(c, DT_F32, 0.125));
+    part[i] = p->out;
+  }
+  for (int i = 1; i < n; i++) {
+    Stage *st = stage(&k, tensor(&k, "scores", DIMS(heads[0], rows, rows)));
+    Sym *r = sym_axis(c, SYM_REDUCE, "d", ex_int(c, d));
+    Expr *h = st->axes[0]->self, *p = st->axes[1]->self, *q = st->axes[2]->self, *zero = ex_int(c, 0);
+    Expr *by = at(&k, part[i], zero, ex_div(c, h, ex_int(c, heads[0] / heads[i])), q, r->self);
+    st->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, part[0], zero, h, p, r->self), by), &r, 1);
+    if (last) st->body = ex_add(c, st->body, at(&k, last, h, p, q, 0));
+    last = st->out;
+  }
+  k.says = says;
+  finish(&k, NULL, 0);
+}
+
+static void test_merge(void) {
+  static const int64_t heads[] = {4, 4, 2};
+  EACH_CPU {
+    scores_of(2, heads, 9, 24, false, "q.merged{");
+    scores_of(2, heads + 1, 13, 16, false, "q.merged{");
+    scores_of(3, heads, 7, 20, false, "q.merged{");
+    scores_of(3, heads, 7, 20, true, "v.merged{");           /* q differs from the others */
+  }
 }
 
 /* Is the product made so? Its size decides, and whether other roundings are allowed. */
@@ -917,46 +950,17 @@ static void test_smaller_tiles(void) {
   which_tile = 0;
 }
 
-static Tile tile(const char *cpu_name, int64_t rows, int64_t k, int64_t columns, bool constant) {
-  Ctx *c = ctx_new();
-  const Target *t = target_find(c, cpu_name);
-  int lanes = target_lanes(t, 32);
-  TileProblem p = {.target = t, .lanes = lanes, .rows = {rows, 1}, .stride = {4 * k, 0}, .others = 1, .k = k, .constant = constant,
-                   .vectors = (columns + lanes - 1) / lanes, .panel_cost = {0, 1, 1, 1, 1, 1, 1}};
-  Tile best[3];
-  int n = tile_choose(&p, best, 3);
-  CU_ASSERT(n > 0);
-  for (int i = 0; i < n; i++) {
-    CU_ASSERT(best[i].r1 * best[i].r2 * best[i].v + best[i].v + 1 < t->vector_regs);
-    CU_ASSERT(!i || best[i].cost >= best[i - 1].cost * 0.999);
-  }
-  ctx_free(c);
-  return best[0];
-}
-
-static void test_tiles(void) {
-  EACH_CPU {
-    for (int64_t rows = -1; rows < 200; rows += rows < 30 ? 1 : 31) tile(cpu, rows ? rows : 1, 64 + 7 * rows, 16 + rows, rows & 1);
-    CU_ASSERT(tile(cpu, 1, 512, 512, true).r1 == 1);
-    CU_ASSERT(tile(cpu, 1, 4096, 4096, true).v > 2);           /* sums enough to hide the latency of additions */
-  }
-  CU_ASSERT(tile("x86-64-v4", 128, 1024, 1024, false).r1 <= 10);             /* rows a multiple of 4 KiB apart share a set of the cache */
-  Tile few = tile("x86-64-v4", 16, 512, 512, true), narrow = tile("x86-64-v4", 196, 256, 16, true);
-  CU_ASSERT(few.r1 == 8 && few.v == 2 && few.ahead);
-  CU_ASSERT(narrow.v == 1 && narrow.r1 > 12);
-}
-
 int main(void) {
   CU_initialize_registry();
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
   CU_add_test(s, "matmul", test_matmul);
   CU_add_test(s, "Strassen", test_strassen);
   CU_add_test(s, "Strassen's place", test_strassen_place);
+  CU_add_test(s, "products of the same rows", test_merge);
   CU_add_test(s, "Strassen of maps", test_strassen_maps);
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
-  CU_add_test(s, "tiles", test_tiles);
   CU_add_test(s, "sums on the stack", test_stack);
   CU_add_test(s, "smaller tiles", test_smaller_tiles);
   CU_add_test(s, "convolution with fewer multiplications", test_winograd);
