@@ -5,11 +5,14 @@
  *         the part is in the first-level cache;  y[n,c] = f(sum(g) sums[n,c,g])
  * Where all rows make one block the group's root is y itself. Blocks follow from extents alone, so results do not depend on how many threads
  * there are. Only maps that are no products of a panel: those have tiles over several blocks of channels.
+ *
+ * Windows side by side: where a map is made in blocks of rows (Winograd's bands) for a pool alone, whose windows do not overlap, the pool
+ * becomes the root of that group and the map is never stored.
  */
 #include "contract.h"
 #include "passes.h"
 
-typedef struct { Module *m; Ctx *c; Body *body; int lanes; } Pools;
+typedef struct { Module *m; Ctx *c; Body *body; int lanes; Map *readers; } Pools;   /* readers: Tensor* -> number of stages that load it */
 typedef struct { const Tensor *map; Expr *load; bool other; } MapLoad;
 
 static void find_map(const Expr *e, void *user) {
@@ -122,17 +125,105 @@ static bool join(Pools *p, Group *at, int before) {
   return whole;
 }
 
-static void pools_body(Module *m, Body *b) {
-  Pools p = {m, m->c, b, target_lanes(m->target, 32)};
+/* ---- windows side by side ---- */
+/* How long the windows are that the stage takes from dimension d of a map, one beside the other; 1: it reads element by element; 0: neither. */
+static int64_t window_along(Ctx *c, const Stage *pool, const Expr *load, int d) {
+  const Expr *red = stage_reduce(pool->body);
+  Expr *coef, *rest;
+  int64_t step, n;
+  if (load->a[d] == pool->axes[d]->self) return 1;
+  if (!expr_is_linear(c, load->a[d], pool->axes[d], &coef, &rest) || !ex_is_int(coef, &step)) return 0;
+  for (int i = 1; i < red->n; i++)
+    if (rest == red->a[i] && ex_is_int(rest->u.sym->extent, &n) && n == step) return step;
+  return 0;
+}
+
+/* The pool's blocks where those of its map are whole windows, and the pool's extents whole blocks; NULL: they are not. */
+static int64_t *blocks_of_windows(Pools *p, const Stage *pool, const Expr *load, const Group *made) {
+  int rank = pool->out->rank;
+  int64_t *block = NEW_ARRAY(p->c, int64_t, rank), n;
+  for (int d = 0; d < rank; d++) {
+    int64_t step = window_along(p->c, pool, load, d);
+    if (!step || pool->axes[d]->kind == SYM_DIM || !ex_is_int(pool->out->shape[d], &n)) return NULL;
+    if (!made->block) continue;
+    if (made->block[d] % step) return NULL;
+    block[d] = made->block[d] / step;
+    if (block[d] && n % block[d] && n > block[d]) return NULL;
+  }
+  return block;
+}
+
+/* The pool of few elements a window, in terms of what the map is made of: what neighbours share is computed once. */
+static bool inline_map(Ctx *c, Stage *pool, const Stage *map, const Expr *load) {
+  enum { FEW = 4 };
+  static const ExprOp ops[] = {[RED_SUM] = EX_ADD, [RED_PROD] = EX_MUL, [RED_MIN] = EX_MIN, [RED_MAX] = EX_MAX};
+  Expr *red = stage_reduce(pool->body), *e = red->a[0], *all = NULL;
+  int64_t n, count = 1;
+  if (stage_reduce(map->body) || (red->u.i != RED_SUM && red->u.i != RED_MAX) || e != load) return false;
+  for (int i = 1; i < red->n; i++) count *= ex_is_int(red->a[i]->u.sym->extent, &n) ? n : FEW + 1;
+  for (int64_t k = 0; k < count && count <= FEW; k++) {
+    Subst at = subst_new(c), axes = subst_new(c);
+    for (int64_t i = 1, rest = k; i < red->n; i++, rest /= n) {
+      ex_is_int(red->a[i]->u.sym->extent, &n);
+      subst_set(&at, red->a[i]->u.sym, ex_int(c, rest % n));
+    }
+    for (int d = 0; d < load->n; d++) subst_set(&axes, map->axes[d], subst_apply(&at, load->a[d]));
+    Expr *one = subst_apply(&axes, map->body);
+    all = all ? ex_binary(c, ops[red->u.i], all, one) : one;
+  }
+  if (all) pool->body = expr_replace(c, pool->body, red, all);
+  return all;
+}
+
+/* By blocks of channels, or not, both. */
+static bool is_stored_alike(const Tensor *a, const Tensor *b) {
+  return (a->layout ? a->layout->n - a->rank : 0) == (b->layout ? b->layout->n - b->rank : 0);
+}
+
+static bool join_windows(Pools *p, Group *at, int before) {
+  Stage *pool = group_root(at);
+  const Expr *red = at->stages.n == 1 && !at->block && !pool->at ? stage_reduce(pool->body) : NULL;
+  MapLoad w = {0};
+  if (!red || is_contraction(red) || module_is_state(p->m, pool->out)) return false;
+  expr_visit(pool->body, find_map, &w);
+  if (!w.map || w.other || w.load->n != pool->out->rank || map_get(p->readers, KEY(w.map)) != (void *)1) return false;
+  Item *made = maker(p, w.map, before);
+  Group *g = made ? made->group : NULL;
+  if (!g || group_root(g)->at || w.map->scope != SCOPE_NONE || module_is_state(p->m, w.map) || !is_stored_alike(pool->out, w.map)) return false;
+  for (int i = 0; i < g->stages.n; i++)
+    if (g->stages.v[i]->kept) return false;
+  int64_t *block = blocks_of_windows(p, pool, w.load, g);
+  bool inlined = block && inline_map(p->c, pool, group_root(g), w.load);
+  if (!block || !(inlined || g->block)) return false;
+  if (p->m->opt->explain) str_add(&p->m->notes, "  %s: made with %s, which is not stored\n", pool->out->name, w.map->name);
+  if (inlined) g->stages.n--;
+  if (g->block) g->block = block;
+  vec_push(p->c, &g->stages, pool);
+  return true;
+}
+
+static void count_readers(Group *g, void *user) {
+  Pools *p = user;
+  TensorList l = {.c = p->c};
+  for (int i = 0; i < g->stages.n; i++) expr_tensors(&l, g->stages.v[i]->body);
+  for (int i = 0; i < l.list.n; i++) map_set(p->readers, KEY(l.list.v[i]), (char *)map_get(p->readers, KEY(l.list.v[i])) + 1);
+}
+
+static void pools_body(Module *m, Body *b, Map *readers) {
+  Pools p = {m, m->c, b, target_lanes(m->target, 32), readers};
   int n = 0;
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
-      if (it->body[k]) pools_body(m, it->body[k]);
-    if (it->kind == ITEM_GROUP && join(&p, it->group, n)) continue;
+      if (it->body[k]) pools_body(m, it->body[k], readers);
+    if (it->kind == ITEM_GROUP && (join(&p, it->group, n) || join_windows(&p, it->group, n))) continue;
     b->items.v[n++] = it;
   }
   b->items.n = n;
 }
 
-void pass_pools(Module *m) { pools_body(m, m->body); }
+void pass_pools(Module *m) {
+  Map readers = map_new(m->c);
+  body_each_group(m->body, count_readers, &(Pools){.c = m->c, .readers = &readers});
+  pools_body(m, m->body, &readers);
+}

@@ -1,5 +1,5 @@
-/* t_tile.c - the model of a core that chooses register tiles: what it chooses fits the registers, is in order of cost and is what was measured
- * to be best. */
+/* t_tile.c - register tiles: what the model of a core chooses fits the registers, is in order of cost and is what was measured to be best; sums
+ * that did not stay in registers are found. */
 #include <CUnit/Basic.h>
 
 #include "../codegen/codegen.h"
@@ -37,9 +37,40 @@ static void test_tiles(void) {
   CU_ASSERT(narrow.v == 1 && narrow.r1 > 12);
 }
 
+/* In a loop, n sums of products of vectors: what registers do not hold goes to the stack. */
+static double share_of_sums(int n) {
+  Ctx *c = ctx_new();
+  Options options = {0};
+  Module m = {.c = c, .opt = &options, .target = target_find(c, "x86-64-v4")};
+  ObjectList out = {0};
+  Str s = str_new(c), loop = str_new(c), end = str_new(c);
+  str_add(&s, "define void @f(ptr %%p, i64 %%n) \"target-cpu\"=\"x86-64-v4\" \"prefer-vector-width\"=\"512\" {\nentry:\n  br label %%loop\nloop:\n"
+              "  %%i = phi i64 [ 0, %%entry ], [ %%j, %%loop ]\n");
+  for (int i = 0; i < n; i++) {
+    str_add(&s, "  %%s%d = phi <16 x float> [ zeroinitializer, %%entry ], [ %%t%d, %%loop ]\n", i, i);
+    str_add(&loop, "  %%a%d = getelementptr [64 x <16 x float>], ptr %%p, i64 %%i, i64 %d\n  %%v%d = load <16 x float>, ptr %%a%d\n"
+                   "  %%t%d = call <16 x float> @llvm.fma.v16f32(<16 x float> %%v%d, <16 x float> %%v0, <16 x float> %%s%d)\n", i, i, i, i, i, i, i);
+    str_add(&end, "  store <16 x float> %%t%d, ptr %%a%d\n", i, i);
+  }
+  str_add(&s, "%s  %%j = add i64 %%i, 1\n  %%more = icmp ult i64 %%j, %%n\n  br i1 %%more, label %%loop, label %%end\nend:\n%s  ret void\n}\n"
+              "declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)\n", loop.s, end.s);
+  emit_ir_text(&m, "sums", s.s, &out);
+  double share = stack_share(c, m.target, out.v[0].bytes, out.v[0].size);
+  ctx_free(c);
+  return share;
+}
+
+static void test_stack(void) {
+  CU_ASSERT(share_of_sums(24) == 0);
+  double share = share_of_sums(40);
+  CU_ASSERT(share > 0.1 && share < 0.7);
+}
+
 int main(void) {
   CU_initialize_registry();
-  CU_add_test(CU_add_suite("tile", NULL, NULL), "tiles", test_tiles);
+  CU_pSuite s = CU_add_suite("tile", NULL, NULL);
+  CU_add_test(s, "tiles", test_tiles);
+  CU_add_test(s, "sums on the stack", test_stack);
   CU_basic_set_mode(CU_BRM_NORMAL);
   CU_basic_run_tests();
   unsigned failed = CU_get_number_of_failures();
