@@ -481,6 +481,29 @@ static Tensor *pad_into_max(Rewrite *r) {
   return with_pads(r, copy_node(r, pool, &VAR(r, 'x'), 1), pads, count);
 }
 
+/* ---- averages of what is linear ---- */
+/* A convolution of single places and an average change places where few averages are left: these then are all that is multiplied. */
+static bool is_pointwise(const Node *conv, const Tensor *x) {
+  const Tensor *w = conv->in[1], *y = conv->out[0];
+  for (int d = 2; d < w->rank; d++)
+    if (!ex_equals_int(w->shape[d], 1) || x->shape[d] != y->shape[d]) return false;      /* no strides, no padding */
+  return x->rank == y->rank;
+}
+
+static Tensor *average_before_conv(Rewrite *r) {
+  enum { FEWER = 2 };
+  Ctx *c = r->c;
+  Node *pool = r->node[0], *conv = r->node[1];
+  Tensor *x = VAR(r, 'x'), *y = pool->out[0], *in[] = { NULL, VAR(r, 'w'), VAR(r, 'b') };
+  Expr *before = ex_int(c, 1), *after = ex_int(c, FEWER);
+  bool padded = is_op(y, "AveragePool") && op_attr_i(pool, "count_include_pad");
+  if (!is_pointwise(conv, x) || (padded && in[2])) return NULL;           /* the bias would be averaged with zeros */
+  for (int d = 2; d < x->rank; d++) before = ex_mul(c, before, x->shape[d]), after = ex_mul(c, after, y->shape[d]);
+  if (!expr_proves(c, ex_le(c, after, before))) return NULL;
+  in[0] = done(r, copy_node(r, pool, &x, 1));
+  return done(r, copy_node(r, conv, in, in[2] ? 3 : 2));
+}
+
 /* ---- the rules, in the order in which they are tried ---- */
 
 const GraphRule graph_rules[] = {
@@ -533,6 +556,8 @@ const GraphRule graph_rules[] = {
   { "mul-into-matmul", "Mul(MatMul(x,w)@1, c)", "const(w,c) float(c)", NULL, factor_into_matmul },
   { "div-into-matmul", "Div(MatMul(x,w)@1, c)", "const(w,c) float(c)", NULL, factor_into_matmul },
   { "depth-order", "DepthToSpace(Conv(x,w,b?)@1)", "const(w,b)", NULL, depth_order },
+  { "average-before-conv", "AveragePool(Conv(x,w,b?)@1)", "const(w,b)", NULL, average_before_conv },
+  { "global-average-before-conv", "GlobalAveragePool(Conv(x,w,b?)@1)", "const(w,b)", NULL, average_before_conv },
   { "pad-into-conv", "Conv(Pad(x,p,f?,a?), w, b?)", "const(p,f,a)", NULL, pad_into_conv },
   { "pad-into-averagepool", "AveragePool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_average },
   { "pad-into-maxpool", "MaxPool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_max },

@@ -186,6 +186,11 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
   { "depth-order", "%x: f32[1,2,2,3]",
     "%i: i64[4] = const {32,2,1,1}\n %f: f32[] = const {0}\n %g: f32[] = const {64}\n %h: f32[] = const {1}\n %k = Range(%f, %g, %h)\n %w = Reshape(%k, %i)\n"
     " %l: f32[] = const {32}\n %b = Range(%f, %l, %h)\n %a = Conv(%x, %w, %b)\n %y = DepthToSpace<blocksize=2, mode=\"CRD\">(%a)\n return %y", "Conv DepthToSpace" },
+  { "average-before-conv", X4, CONV "%y = AveragePool<kernel_shape=[2,2],strides=[2,2],pads=[1,0,0,1],ceil_mode=1>(%a)\n return %y", "AveragePool Conv" },
+  { "average-before-conv", X4,                               /* the bias would be averaged with zeros */
+    CONV "%y = AveragePool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,0,0],count_include_pad=1>(%a)\n return %y", "Conv AveragePool" },
+  { "average-before-conv", X4, CONV "%y = AveragePool<kernel_shape=[2,2]>(%a)\n return %y", "Conv AveragePool" },     /* not few */
+  { "global-average-before-conv", X4, CONV "%y = GlobalAveragePool(%a)\n return %y", "GlobalAveragePool Conv" },
   { "pad-into-conv", X4, PADS "%q = Pad(%x, %p)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv<pads=[1,0,0,0]>(%q, %w)\n return %y", "Conv" },
   { "pad-into-conv", X4,
     PADS "%f: f32[] = const {1}\n %q = Pad(%x, %p, %f)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv(%q, %w)\n return %y", "Pad Conv" },
