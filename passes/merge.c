@@ -13,13 +13,12 @@
 enum { MOST = 4 };                 /* stages in one; STORAGE_SOURCES at the most */
 
 typedef struct { const Expr *load; int dim; const Tensor *part[MOST]; } Constant;     /* that moves with the axis; part[0]: what load loads */
-typedef struct { Tensor *whole; int axis; Expr *offset; } Place;
 
 typedef struct {
   Module *m;
   Ctx *c;
   Map makers;                      /* Tensor* -> how many stages write it; FIXED: it has to stay */
-  Map places;                      /* Tensor* -> Place*, of what was merged */
+  Map views;                       /* Tensor* -> View*, of what was merged */
 } Merger;
 enum { FIXED = 1 << 16 };
 
@@ -225,12 +224,12 @@ static Stage *whole_stage(const Merge *w) {
 static void merge(Merge *w, Body *b) {
   Ctx *c = w->c;
   Stage *whole = whole_stage(w);
-  Expr *offset = ex_int(c, 0);
-  for (int i = 0; i < w->n; i++) {
-    Place *p = NEW(c, Place);
-    *p = (Place){whole->out, w->axis, offset};
-    map_set(&w->g->places, KEY(w->stage[i]->out), p);
-    offset = ex_add(c, offset, w->stage[i]->axes[w->axis]->extent);
+  int64_t offset = 0, n = 0;
+  for (int i = 0; i < w->n; i++, offset += n) {
+    View *v = NEW(c, View);
+    *v = (View){whole->out, w->axis, offset};
+    map_set(&w->g->views, KEY(w->stage[i]->out), v);
+    ex_is_int(w->stage[i]->axes[w->axis]->extent, &n);
     if (w->g->m->opt->explain && i) str_add(&w->g->m->notes, "  %s: one product with %s\n", w->stage[i]->out->name, w->stage[0]->out->name);
     if (i) b->items.v[w->item[i]] = NULL;
   }
@@ -238,16 +237,13 @@ static void merge(Merge *w, Body *b) {
 }
 
 static Expr *read_whole(Ctx *c, Expr *e, void *user) {
-  const Place *p = e->op == EX_LOAD ? map_get(user, KEY(e->u.tensor)) : NULL;
-  if (!p) return e;
-  Expr *index[MAX_RANK];
-  for (int d = 0; d < e->n; d++) index[d] = d == p->axis ? ex_add(c, e->a[d], p->offset) : e->a[d];
-  return ex_load(c, p->whole, index, e->n);
+  const View *v = e->op == EX_LOAD ? map_get(user, KEY(e->u.tensor)) : NULL;
+  return v ? view_load(c, e, v) : e;
 }
 
-static void read_places(Group *group, void *user) {
+static void read_views(Group *group, void *user) {
   Merger *g = user;
-  for (int i = 0; i < group->stages.n; i++) group->stages.v[i]->body = expr_map(g->c, group->stages.v[i]->body, read_whole, &g->places);
+  for (int i = 0; i < group->stages.n; i++) group->stages.v[i]->body = expr_map(g->c, group->stages.v[i]->body, read_whole, &g->views);
 }
 
 static void merge_body(Merger *g, Body *b) {
@@ -271,5 +267,5 @@ void pass_merge(Module *m) {
   body_each_group(m->body, count_writers, &g);
   keep_conditions(&g, m->body);
   merge_body(&g, m->body);
-  body_each_group(m->body, read_places, &g);
+  body_each_group(m->body, read_views, &g);
 }

@@ -156,7 +156,6 @@ static int64_t *blocks_of_windows(Pools *p, const Stage *pool, const Expr *load,
 /* The pool of few elements a window, in terms of what the map is made of: what neighbours share is computed once. */
 static bool inline_map(Ctx *c, Stage *pool, const Stage *map, const Expr *load) {
   enum { FEW = 4 };
-  static const ExprOp ops[] = {[RED_SUM] = EX_ADD, [RED_PROD] = EX_MUL, [RED_MIN] = EX_MIN, [RED_MAX] = EX_MAX};
   Expr *red = stage_reduce(pool->body), *e = red->a[0], *all = NULL;
   int64_t n, count = 1;
   if (stage_reduce(map->body) || (red->u.i != RED_SUM && red->u.i != RED_MAX) || e != load) return false;
@@ -169,7 +168,7 @@ static bool inline_map(Ctx *c, Stage *pool, const Stage *map, const Expr *load) 
     }
     for (int d = 0; d < load->n; d++) subst_set(&axes, map->axes[d], subst_apply(&at, load->a[d]));
     Expr *one = subst_apply(&axes, map->body);
-    all = all ? ex_binary(c, ops[red->u.i], all, one) : one;
+    all = all ? combiner_apply(c, (Combiner)red->u.i, all, one) : one;
   }
   if (all) pool->body = expr_replace(c, pool->body, red, all);
   return all;
@@ -202,13 +201,6 @@ static bool join_windows(Pools *p, Group *at, int before) {
   return true;
 }
 
-static void count_readers(Group *g, void *user) {
-  Pools *p = user;
-  TensorList l = {.c = p->c};
-  for (int i = 0; i < g->stages.n; i++) expr_tensors(&l, g->stages.v[i]->body);
-  for (int i = 0; i < l.list.n; i++) map_set(p->readers, KEY(l.list.v[i]), (char *)map_get(p->readers, KEY(l.list.v[i])) + 1);
-}
-
 static void pools_body(Module *m, Body *b, Map *readers) {
   Pools p = {m, m->c, b, target_lanes(m->target, 32), readers};
   int n = 0;
@@ -223,7 +215,6 @@ static void pools_body(Module *m, Body *b, Map *readers) {
 }
 
 void pass_pools(Module *m) {
-  Map readers = map_new(m->c);
-  body_each_group(m->body, count_readers, &(Pools){.c = m->c, .readers = &readers});
+  Map readers = body_readers(m->c, m->body);
   pools_body(m, m->body, &readers);
 }

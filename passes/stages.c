@@ -29,6 +29,26 @@ static void list_tensor(const Expr *e, void *user) {
 
 void expr_tensors(TensorList *out, const Expr *e) { expr_visit(e, list_tensor, out); }
 
+typedef struct { Ctx *c; Map readers; } Readers;
+static void count_readers(Group *g, void *user) {
+  Readers *r = user;
+  TensorList l = {.c = r->c};
+  for (int i = 0; i < g->stages.n; i++) expr_tensors(&l, g->stages.v[i]->body);
+  for (int i = 0; i < l.list.n; i++) map_set(&r->readers, KEY(l.list.v[i]), (char *)map_get(&r->readers, KEY(l.list.v[i])) + 1);
+}
+
+Map body_readers(Ctx *c, Body *b) {
+  Readers r = {c, map_new(c)};
+  body_each_group(b, count_readers, &r);
+  return r.readers;
+}
+
+Expr *view_load(Ctx *c, const Expr *load, const View *v) {
+  Expr *index[MAX_RANK];
+  for (int d = 0; d < load->n; d++) index[d] = d == v->axis ? ex_add(c, load->a[d], ex_int(c, v->offset)) : load->a[d];
+  return ex_load(c, v->whole, index, load->n);
+}
+
 static void find_reduce(const Expr *e, void *user) {
   if (e->op == EX_REDUCE) *(Expr **)user = (Expr *)e;
 }

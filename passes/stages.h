@@ -40,6 +40,13 @@ static inline Stage *group_root(const Group *g) { return g->stages.v[g->stages.n
 /* Calls f for every group of the body and the bodies inside it, in program order. */
 void body_each_group(Body *b, void (*f)(Group *g, void *user), void *user);
 
+/* Tensor* -> the number of stages, of the body and the bodies inside it, that load it, as a pointer's value. */
+Map body_readers(Ctx *c, Body *b);
+
+/* A part of another tensor: element i along the axis is the whole's element i + offset. */
+typedef struct { Tensor *whole; int axis; int64_t offset; } View;
+Expr *view_load(Ctx *c, const Expr *load, const View *v);      /* the load of a part, as one of the whole */
+
 /* What the stage writes: the extent of dimension d, the index there, the number of elements. */
 Expr *stage_shape(const Stage *st, int d);
 Expr *stage_index(const Stage *st, int d);

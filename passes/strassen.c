@@ -509,16 +509,9 @@ static void rewrite_body(Shared *g, Body *b) {
       if (b->items.v[i]->body[k]) rewrite_body(g, b->items.v[i]->body[k]);
 }
 
-static void count_readers(Group *group, void *user) {
-  Shared *g = user;
-  TensorList l = {.c = g->c};
-  for (int i = 0; i < group->stages.n; i++) expr_tensors(&l, group->stages.v[i]->body);
-  for (int i = 0; i < l.list.n; i++) map_set(&g->readers, KEY(l.list.v[i]), (char *)map_get(&g->readers, KEY(l.list.v[i])) + 1);
-}
-
 void pass_strassen(Module *m) {
-  Shared g = {.m = m, .c = m->c, .made = map_new(m->c), .readers = map_new(m->c)};
+  Shared g = {.m = m, .c = m->c, .made = map_new(m->c)};
   if (m->opt->fp32_strict) return;
-  body_each_group(m->body, count_readers, &g);
+  g.readers = body_readers(m->c, m->body);
   rewrite_body(&g, m->body);
 }

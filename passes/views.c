@@ -8,7 +8,6 @@
 #include "passes.h"
 #include "stages.h"
 
-typedef struct { Tensor *whole; int axis; int64_t offset; } View;
 typedef struct { Stage *stage; int writers; bool fixed; } Maker;
 
 typedef struct {
@@ -133,10 +132,7 @@ static int place_parts(Viewer *w, Body *b, int i, Stage *st, const PartList *par
 static Expr *read_view(Ctx *c, Expr *e, void *user) {
   Viewer *w = user;
   const View *v = e->op == EX_LOAD ? map_get(&w->views, KEY(e->u.tensor)) : NULL;
-  if (!v) return e;
-  Expr *index[MAX_RANK];
-  for (int d = 0; d < e->n; d++) index[d] = d == v->axis ? ex_add(c, e->a[d], ex_int(c, v->offset)) : e->a[d];
-  return ex_load(c, v->whole, index, e->n);
+  return v ? view_load(c, e, v) : e;
 }
 
 static void use_views(Group *g, void *user) {
