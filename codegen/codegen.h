@@ -7,6 +7,7 @@
 /* ---- targets (target.c): rows of targets.def ---- */
 const Target *target_find(Ctx *c, const char *cpu);          /* NULL or "host": this machine; diag_fail E0202 names the rows */
 const char *target_needs(const Target *t);                   /* CPU features that the library checks for, comma-separated */
+int64_t target_host_cache(Ctx *c, int level, int *sharers);  /* bytes of this machine's data cache of that level, and CPUs that have one together; 0: unknown */
 const Target *target_at(int i);                              /* rows in order; NULL at the end */
 
 extern const Host codegen_host;                              /* this machine while compiling (host.c) */

@@ -260,9 +260,9 @@ static void reduction_order(Plan *p) {
   else {
     str_add(&p->splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, p->blocked ? ".b" : "", (int)unroll, name, name, name);
     add_step(p, ctx_printf(k->c, "%s.i", name), extent < 0 ? extent : (extent + unroll - 1) / unroll);
+    add_step(p, ctx_printf(k->c, "%s.u", name), unroll);
   }
   for (int i = first; i < p->steps.n; i++) str_add(&p->order, " %s", p->steps.v[i].name);
-  if (!window) str_add(&p->order, " %s.u", name);
 }
 
 /* ---- the schedule ---- */
@@ -321,7 +321,7 @@ static void look_ahead(Plan *p) {
   if (!p->constant || panel <= 0 || vector->n < 0) return;
   int64_t lines = (panel + LINE - 1) / LINE, all = panel * ((vector->n + p->tile.v * p->k->lanes - 1) / (p->tile.v * p->k->lanes));
   if (!p->tile.ahead && all <= 2 * p->k->m->target->l2_bytes) return;
-  while (n < p->steps.n && steps * AT_ONCE < lines) steps *= p->steps.v[n++].n;
+  while (n < p->steps.n && steps < lines && (steps * AT_ONCE < lines || steps * p->steps.v[n].n <= 2 * lines)) steps *= p->steps.v[n++].n;
   if (!n) steps = p->steps.v[n++].n;
   str_add(&p->k->text, "ahead %lld %lld %lld", (long long)(p->tile.ahead ? panel : AHEAD), (long long)lines, (long long)steps);
   for (int i = 0; i < n; i++) str_add(&p->k->text, " %s", p->steps.v[i].name);

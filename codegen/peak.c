@@ -113,46 +113,17 @@ static double measure_reads(Module *h, const Native *native, int threads, int bl
   return rate;
 }
 
-/* ---- caches: by /sys, which knows what part of the machine this is; else by the target's row ---- */
-static bool read_line(const char *path, char *line, int n) {
-  FILE *f = fopen(path, "r");
-  bool ok = f && fgets(line, n, f);
-  if (f) fclose(f);
-  return ok;
-}
-
-/* "0-3,8-11": 8 */
-static int list_length(const char *list) {
-  int n = 0, from, to, used;
-  for (; sscanf(list, "%d%n", &from, &used) == 1; list += *list == ',') {
-    list += used;
-    to = from;
-    if (sscanf(list, "-%d%n", &to, &used) == 1) list += used;
-    n += to - from + 1;
-  }
-  return MAX(n, 1);
-}
-
-/* Of all caches of that level that so many threads can have. */
-static int64_t cache_bytes(Ctx *c, int level, int threads, int64_t otherwise) {
-  char line[256];
-  for (int i = 0; i < 10; i++) {
-    const char *folder = ctx_printf(c, "/sys/devices/system/cpu/cpu0/cache/index%d", i);
-    int64_t kib = 0;
-    if (!read_line(ctx_printf(c, "%s/level", folder), line, sizeof line) || strtol(line, NULL, 10) != level) continue;
-    if (!read_line(ctx_printf(c, "%s/size", folder), line, sizeof line) || (kib = strtol(line, NULL, 10)) <= 0) continue;
-    if (strchr(line, 'M')) kib *= 1024;
-    if (!read_line(ctx_printf(c, "%s/shared_cpu_list", folder), line, sizeof line)) break;
-    int caches = MAX((int)sysconf(_SC_NPROCESSORS_ONLN) / list_length(line), 1);
-    return kib * 1024 * MIN(threads, caches);
-  }
-  return otherwise;
+/* How many caches of that level so many threads can have. */
+static int caches_of(Ctx *c, int level, int threads) {
+  int sharers;
+  target_host_cache(c, level, &sharers);
+  return MIN(threads, MAX((int)sysconf(_SC_NPROCESSORS_ONLN) / sharers, 1));
 }
 
 static void measure_levels(Module *h, int threads, Peak *p) {
   int lanes = target_lanes(h->target, 32), n = h->target->vector_regs / 2, block = n * lanes;
-  int64_t l2 = cache_bytes(h->c, 2, threads, h->target->l2_bytes * threads);
-  int64_t l3 = MAX(cache_bytes(h->c, 3, threads, h->target->l3_bytes), l2);
+  int64_t l2 = h->target->l2_bytes * caches_of(h->c, 2, threads);
+  int64_t l3 = MAX(h->target->l3_bytes * caches_of(h->c, 3, threads), l2);
   int64_t large = MIN(MAX(4 * l3, (int64_t)64 << 20), (int64_t)1 << 30);
   const char *text = ctx_printf(h->c,
     "kernel peak_reads(x: f32[%d,K,%d], out o: f32[%d,%d]; K=1..1000000000) {\n"

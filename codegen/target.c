@@ -1,19 +1,22 @@
-/* target.c - the rows of targets.def, and "host": the widest row that this machine has, tuned for its CPU. */
+/* target.c - the rows of targets.def, and "host": the widest row that this machine has, tuned for its CPU and its caches. */
 #include "codegen.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "../ir/diag.h"
 
 static const struct { Target t; const char *needs; } rows[] = {
-#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, 2, l1, l2, l3}, needs},
-#define CPU(name, fma_rate)
+#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, 2, l1, l2, l3, 12, 9.5, 9.5}, needs},
+#define CPU(...)
 #include "targets.def"
 #undef TARGET
 #undef CPU
 };
 
-static const struct { const char *name; double fma_rate; } cpus[] = {
+static const struct { const char *name; double fma_rate, l3_rate, memory_rate, memory_limit; } cpus[] = {
 #define TARGET(...)
-#define CPU(name, fma_rate) {name, fma_rate},
+#define CPU(name, fmas, l3, memory, limit) {name, fmas, l3, memory, limit},
 #include "targets.def"
 #undef TARGET
 #undef CPU
@@ -42,6 +45,58 @@ static bool host_has(const char *features, const char *needs) {
   return true;
 }
 
+/* ---- caches: by /sys, which knows what part of the machine this is ---- */
+static bool read_line(const char *path, char *line, int n) {
+  FILE *f = fopen(path, "r");
+  bool ok = f && fgets(line, n, f);
+  if (f) fclose(f);
+  return ok;
+}
+
+/* "0-3,8-11": 8 */
+static int list_length(const char *list) {
+  int n = 0, from, to, used;
+  for (; sscanf(list, "%d%n", &from, &used) == 1; list += *list == ',') {
+    list += used;
+    to = from;
+    if (sscanf(list, "-%d%n", &to, &used) == 1) list += used;
+    n += to - from + 1;
+  }
+  return MAX(n, 1);
+}
+
+int64_t target_host_cache(Ctx *c, int level, int *sharers) {
+  char line[256];
+  *sharers = 1;
+  for (int i = 0; i < 10; i++) {
+    const char *folder = ctx_printf(c, "/sys/devices/system/cpu/cpu0/cache/index%d", i);
+    if (!read_line(ctx_printf(c, "%s/level", folder), line, sizeof line) || strtol(line, NULL, 10) != level) continue;
+    if (!read_line(ctx_printf(c, "%s/type", folder), line, sizeof line) || line[0] == 'I') continue;
+    if (!read_line(ctx_printf(c, "%s/size", folder), line, sizeof line)) return 0;
+    int64_t bytes = MAX(strtol(line, NULL, 10), 0) << (strchr(line, 'M') ? 20 : 10);
+    if (read_line(ctx_printf(c, "%s/shared_cpu_list", folder), line, sizeof line)) *sharers = list_length(line);
+    return bytes;
+  }
+  return 0;
+}
+
+static void set_caches(Ctx *c, Target *t) {
+  int64_t *bytes[] = {&t->l1_bytes, &t->l2_bytes, &t->l3_bytes};
+  for (int i = 0; i < COUNT(bytes); i++) {
+    int sharers;
+    int64_t known = target_host_cache(c, i + 1, &sharers);
+    if (known) *bytes[i] = known;
+  }
+}
+
+static void set_rates(Target *t, int k) {
+  if (strcmp(cpus[k].name, t->cpu) && !has_feature(t->features, cpus[k].name, strlen(cpus[k].name))) return;
+  t->fma_rate = cpus[k].fma_rate;
+  t->l3_rate = cpus[k].l3_rate;
+  t->memory_rate = cpus[k].memory_rate;
+  t->memory_limit = cpus[k].memory_limit;
+}
+
 static const Target *host_target(Ctx *c) {
   const char *features, *cpu = emit_host_cpu(c, &features);
   for (int i = COUNT(rows) - 1; i >= 0; i--) {
@@ -50,8 +105,8 @@ static const Target *host_target(Ctx *c) {
     t->name = "host";
     t->cpu = cpu;
     t->features = features;
-    for (int k = 0; k < COUNT(cpus); k++)
-      if (!strcmp(cpus[k].name, cpu)) t->fma_rate = cpus[k].fma_rate;
+    set_caches(c, t);
+    for (int k = 0; k < COUNT(cpus); k++) set_rates(t, k);
     return t;
   }
   return diag_fail(c, E0701, NULL, NULL, "this machine's CPU '%s' is older than every target that dlc knows", cpu), NULL;

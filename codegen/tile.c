@@ -12,12 +12,11 @@ static const double
   LOADS = 1.08,                    /* of the two loads a cycle some meet in a bank */
   EPILOGUE = 2.5, START = 25,      /* cycles per vector of a tile, and per tile, outside of the reduction */
   FEW_SUMS = 1.5,                  /* what eight sums or fewer, whose latency nothing hides, lose in a step */
-  FROM_L1 = 0.1, FROM_L2 = 0.25, FROM_L3 = 1.1,              /* reading a vector of the panel */
-  MEMORY = 6.5,                    /* a vector of 64 bytes from memory */
+  FROM_L1 = 0.1, FROM_L2 = 0.25,   /* reading a vector of the panel */
+  FROM_L3 = 0.2, MEMORY = 0.97,    /* the same, to what its bytes take there */
   NOT_HIDDEN = 0.1,                /* of the shorter one of two times that overlap: the tiles' and memory's */
   FAR_ROW = 0.02, FAR_BLOCK = 0.2, /* a row whose operands do not stay in L2 from one panel to the next: in a line that the hardware follows, or not */
   POINTER = 0.3,                   /* a row whose distance from the others is not known, beyond those whose addresses registers hold */
-  TRAFFIC = 12,                    /* bytes a cycle to and from what lies behind L2 */
   CONFLICT = 0.15;                 /* times the square of the rows beyond those that a set of the L1 cache can hold */
 
 enum { POINTERS = 6 };
@@ -59,12 +58,12 @@ static double step_cost(const Panel *a, int r1, int r2) {
   double line = p->lanes * 4 / 64.0, crowd = conflicts(p, r1, r2);
   double cost = fmax(fmax(r * v, LOADS * (r + v)) / 2.0, 4) + (r * v <= 8 ? FEW_SUMS : 0);
   double from = a->panel < t->l1_bytes / 2 ? FROM_L1 : FROM_L2;
-  if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3;
+  if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3 * 64 / t->l3_rate;
   bool far = all_rows(p) * (double)p->k * 4 > (double)t->l2_bytes / 2;
   if (far) cost += (p->blocks ? FAR_BLOCK : FAR_ROW) * r;
   if (p->stride[0] < 0) cost += POINTER * fmax(0, r1 - POINTERS);
   cost += from * v * line + CONFLICT * crowd * crowd + (EPILOGUE * r * v + START) / (double)p->k;
-  return overlapped(cost, traffic(a, r, far) / TRAFFIC);
+  return overlapped(cost, traffic(a, r, far) / t->l3_rate);
 }
 
 int tile_next_run(int r) {
@@ -102,7 +101,7 @@ static double line_cost(const Panel *a, int r1, int r2, double *rows) {
 static Tile judge(const TileProblem *p, int r1, int r2, int v) {
   Panel a = {p, v, p->k * v * p->lanes * 4};
   int64_t n2 = p->rows[1] < 0 ? 1 : p->rows[1];
-  double rows, line = line_cost(&a, r1, r2, &rows), lines = (double)(n2 / r2), memory = p->constant ? MEMORY * v * p->lanes / 16 : 0;
+  double rows, line = line_cost(&a, r1, r2, &rows), lines = (double)(n2 / r2), memory = p->constant ? MEMORY * v * p->lanes * 4 / p->target->memory_rate : 0;
   double cost = lines * line + (n2 % r2 ? line_cost(&a, r1, (int)(n2 % r2), &rows) : 0);
   double all = rows * (double)n2 * (double)p->others;
   cost *= (double)p->others;

@@ -12,6 +12,7 @@ typedef struct Target {
   bool fma;
   double fma_rate;                 /* multiply-adds of such registers that a core starts in a cycle */
   int64_t l1_bytes, l2_bytes, l3_bytes;
+  double l3_rate, memory_rate, memory_limit;     /* bytes a cycle: that a core reads from the L3 cache, from memory; all cores from memory */
 } Target;
 
 static inline int target_lanes(const Target *t, int bits) { return t->vector_bits / bits; }

@@ -193,7 +193,9 @@ static const char *choose_blocks(Product *k) {
 }
 
 /* Cycles to move a vector to or from where `bytes` are at home. */
-static double vector_cycles(const Target *t, double bytes) { return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 4 : 12; }
+static double vector_cycles(const Target *t, double bytes) {
+  return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 48 / t->l3_rate : 114 / t->memory_rate;
+}
 
 /* NULL: it pays. In cycles, as measured: an eighth of the multiply-adds is saved, sums are read and written, which two threads, that then read
  * what the other one wrote, do no faster than one. */

@@ -194,18 +194,19 @@ static bool match(Conv *k, Group *g) {
 /* ---- what it costs, in cycles of a core; measured on Zen 3, 4 and 5 ---- */
 static const double efficiency = 0.9,                        /* of products in register tiles */
     per_element = 6,                                         /* a vector of V or M made or used */
-    dram = 9.5, l3 = 12, l2 = 64;                            /* bytes a cycle */
+    l2 = 64;                                                 /* bytes a cycle */
 
 /* Bytes read again and again out of `size`; what little does not fit is met in order. */
 static double traffic(const Target *t, double bytes, double size) {
-  return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? l3 : dram / 2);
+  return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? t->l3_rate : t->memory_rate / 2);
 }
 
 /* The mean of one and of two threads, these taken together: weights come from memory at every run while products are computed, and all
  * threads share the memory. Work in pieces that do not divide among threads makes these wait for each other. */
-static double with_weights(double compute, int64_t pieces, double bytes) {
-  double sum = 0, load = bytes / dram;
+static double with_weights(const Target *t, double compute, int64_t pieces, double bytes) {
+  double sum = 0;
   for (int threads = 1; threads <= 2; threads++) {
+    double load = bytes / MIN(threads * t->memory_rate, t->memory_limit);
     double each = compute * (double)((pieces + threads - 1) / threads) / (double)pieces;
     sum += threads * (MAX(each, load) + 0.25 * MIN(each, load));
   }
@@ -219,7 +220,7 @@ static double lanes_a_cycle(const Conv *k) { return k->m->target->fma_rate * tar
 
 static double direct_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;
-  return with_weights((double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, EVEN, 4 * taps * pairs);
+  return with_weights(k->m->target, (double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, EVEN, 4 * taps * pairs);
 }
 
 static int64_t all_tiles(const Conv *k) { return k->n * k->side[0].tiles * k->side[1].tiles; }
@@ -242,7 +243,7 @@ static double winograd_cost(const Conv *k) {
   double compute = (double)points * pairs / lanes_a_cycle(k) / efficiency;
   double both = (double)(points * (k->in_channels + k->channels)) / target_lanes(k->m->target, 32) * per_element;
   int64_t bands = k->band && !k->open ? all_tiles(k) / band_tiles(k) : EVEN;
-  return with_weights(compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
+  return with_weights(k->m->target, compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
 }
 
 static void try_band(Conv *k, int64_t band, int64_t cols, double *least) {
@@ -328,22 +329,28 @@ static BilinearMatrix input_matrix(const Transform *t) { return (BilinearMatrix)
 static BilinearMatrix weight_matrix(const Transform *t) { return (BilinearMatrix){t->g[0], MOST_TAPS, t->n, t->r}; }
 static BilinearMatrix output_matrix(const Transform *t) { return (BilinearMatrix){t->at[0], MOST_PRODUCTS, t->m, t->n}; }
 
-/* A transform meets all planes at once: an odd number of cache lines apart, they do not fall on each other in the cache. */
-static Layout *skewed(Ctx *c, const Expr *plane) {
+/* Planes of tiles by channels. A transform meets all of them at once: an odd number of cache lines apart, they do not fall on each other in
+ * the cache. by_blocks: blocks of channels outside of tiles, so that a register tile of tiles by channels writes lines that follow each other. */
+static Layout *layout_of(Conv *k, const Expr *plane, bool by_blocks) {
   enum { LINE = 16 };
-  Layout *l = NEW(c, Layout);
-  for (int d = 0; d < 5; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
-  l->part[2].pad = expr_range(c, plane).multiple % (2 * LINE) ? 0 : LINE;
+  int lanes = target_lanes(k->m->target, 32);
+  Layout *l = NEW(k->c, Layout);
+  for (int d = 0; d < 3; d++) l->part[l->n++] = (LayoutPart){.dim = (int8_t)d, .div = 1};
+  l->part[2].pad = expr_range(k->c, plane).multiple % (2 * LINE) ? 0 : LINE;
+  if (by_blocks) l->part[l->n++] = (LayoutPart){.dim = 4, .div = lanes};
+  l->part[l->n++] = (LayoutPart){.dim = 3, .div = 1};
+  l->part[l->n++] = (LayoutPart){.dim = 4, .div = 1, .mod = by_blocks ? lanes : 0};
   return l;
 }
 
-static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *channel) {
+/* [band, row of products, column of products, tile, channel] */
+static Stage *stage_of(Conv *k, const char *name, Expr *channels, const char *channel, bool by_blocks) {
   Ctx *c = k->c;
   Expr *tiles = tiles_a_band(k), *bands = k->band ? ex_ceil_div(c, count_tiles(k), tiles->u.i) : ex_int(c, 1);
   Expr *shape[] = {bands, ex_int(c, k->side[0].t.n), ex_int(c, k->side[1].t.n), tiles, channels};
   const char *const axes[] = {"g", "a", "b", "t", channel};
   Stage *st = bilinear_stage(c, ctx_printf(c, "%s.%s", k->st->out->name, name), 5, shape, axes);
-  st->out->layout = skewed(c, ex_mul(c, tiles, channels));
+  st->out->layout = layout_of(k, ex_mul(c, tiles, channels), by_blocks);
   return st;
 }
 
@@ -371,7 +378,7 @@ static Place place_in_band(Conv *k, Expr *g, Expr *t) {
 
 static Stage *input_stage(Conv *k) {
   Ctx *c = k->c;
-  Stage *st = stage_of(k, "V", ex_int(c, k->in_channels), "c");
+  Stage *st = stage_of(k, "V", ex_int(c, k->in_channels), "c", false);
   const Transform *rows = &k->side[0].t, *cols = &k->side[1].t;
   Place p = place_in_band(k, st->axes[0]->self, st->axes[3]->self);
   Expr *tile[] = {p.i, p.j}, *zero = ex_int(c, 0), **shape = k->load->u.tensor->shape;
@@ -456,7 +463,7 @@ static Tensor *transformed(Conv *k) {
 
 static Stage *product_stage(Conv *k, Tensor *v) {
   Ctx *c = k->c;
-  Stage *st = stage_of(k, "M", ex_int(c, k->channels), "k");
+  Stage *st = stage_of(k, "M", ex_int(c, k->channels), "k", !k->band);
   Sym *ch = sym_axis(c, SYM_REDUCE, "c", ex_int(c, k->in_channels));
   Expr *g = st->axes[0]->self, *x = st->axes[1]->self, *y = st->axes[2]->self, *t = st->axes[3]->self, *q = st->axes[4]->self;
   Expr *left[] = {g, x, y, t, ch->self}, *right[] = {x, y, ch->self, q};
