@@ -313,7 +313,7 @@ static int64_t outer_loops(Plan *p) {
  * asked for, evenly, a few lines at a time. A panel that one tile uses is a part of a stream: that is asked for some way ahead, unless the
  * whole of it may still be in the cache. */
 static void look_ahead(Plan *p) {
-  enum { AT_ONCE = 8, AHEAD = 4096 };
+  enum { AT_ONCE = 8, AHEAD = 3072 };
   const Loop *vector = &p->loop[p->v];
   int64_t panel = p->tile.v * p->k->lanes * 4, steps = 1;
   int n = 0;
