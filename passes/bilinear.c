@@ -4,6 +4,16 @@
 #include <math.h>
 #include <string.h>
 
+double bilinear_cycles(const Target *t, double compute, int64_t pieces, double bytes) {
+  double sum = 0;
+  for (int threads = 1; threads <= 2; threads++) {
+    double load = bytes / MIN(threads * t->memory_rate, t->memory_limit);
+    double each = compute * (double)((pieces + threads - 1) / threads) / (double)pieces;
+    sum += threads * (MAX(each, load) + 0.25 * MIN(each, load));
+  }
+  return sum / 2;
+}
+
 static Expr *scaled(Ctx *c, Expr *v, double by) { return by == 1 ? v : ex_mul(c, v, ex_const(c, (DType)v->dtype, by)); }
 
 Expr *bilinear_sum(Ctx *c, const double *row, Expr *const *v, int n, bool fused) {

@@ -5,7 +5,8 @@
 
 #include "stages.h"
 
-enum { BILINEAR_MOST = 12 };
+enum { BILINEAR_MOST = 12,
+       BILINEAR_EVEN = 64 };       /* pieces that divide well among threads */
 typedef struct { const double *row; int stride, rows, cols; } BilinearMatrix;   /* row after row, `stride` apart; at most BILINEAR_MOST of each */
 
 /* fused: by fma where a factor is not 1. */
@@ -15,5 +16,9 @@ Expr *bilinear_case(Ctx *c, Expr *at, Expr *const *item, int n);             /* 
 Stage *bilinear_stage(Ctx *c, const char *name, int rank, Expr *const *shape, const char *const *axes);   /* of f32, without a body */
 Tensor *bilinear_weights(Ctx *c, Stage *st);                 /* the constant that st computes of others when it is stored */
 Tensor *bilinear_source(Ctx *c, const Tensor *weights, const char *layout);   /* they in that layout: contiguous along the vectors' axis */
+
+/* Cycles of a core for so many of computing, in that many equal pieces, with weights that come from memory at every run meanwhile: the mean of
+ * one and of two threads, these taken together, which wait for each other where pieces do not divide. */
+double bilinear_cycles(const Target *t, double compute, int64_t pieces, double weight_bytes);
 
 #endif

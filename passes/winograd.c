@@ -201,26 +201,12 @@ static double traffic(const Target *t, double bytes, double size) {
   return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? t->l3_rate : t->memory_rate / 2);
 }
 
-/* The mean of one and of two threads, these taken together: weights come from memory at every run while products are computed, and all
- * threads share the memory. Work in pieces that do not divide among threads makes these wait for each other. */
-static double with_weights(const Target *t, double compute, int64_t pieces, double bytes) {
-  double sum = 0;
-  for (int threads = 1; threads <= 2; threads++) {
-    double load = bytes / MIN(threads * t->memory_rate, t->memory_limit);
-    double each = compute * (double)((pieces + threads - 1) / threads) / (double)pieces;
-    sum += threads * (MAX(each, load) + 0.25 * MIN(each, load));
-  }
-  return sum / 2;
-}
-
-enum { EVEN = 64 };                /* pieces that divide well */
-
 /* Of a core's multiply-adds. */
 static double lanes_a_cycle(const Conv *k) { return k->m->target->fma_rate * target_lanes(k->m->target, 32); }
 
 static double direct_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;
-  return with_weights(k->m->target, (double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, EVEN, 4 * taps * pairs);
+  return bilinear_cycles(k->m->target, (double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, BILINEAR_EVEN, 4 * taps * pairs);
 }
 
 static int64_t all_tiles(const Conv *k) { return k->n * k->side[0].tiles * k->side[1].tiles; }
@@ -242,8 +228,8 @@ static double winograd_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels;
   double compute = (double)points * pairs / lanes_a_cycle(k) / efficiency;
   double both = (double)(points * (k->in_channels + k->channels)) / target_lanes(k->m->target, 32) * per_element;
-  int64_t bands = k->band && !k->open ? all_tiles(k) / band_tiles(k) : EVEN;
-  return with_weights(k->m->target, compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
+  int64_t bands = k->band && !k->open ? all_tiles(k) / band_tiles(k) : BILINEAR_EVEN;
+  return bilinear_cycles(k->m->target, compute + both + band_cost(k), bands, (double)products(k) * 4 * pairs);
 }
 
 static void try_band(Conv *k, int64_t band, int64_t cols, double *least) {
