@@ -274,6 +274,43 @@ static void split_panel(Plan *p) {
   str_add(&p->splits, " -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", v, v, v, lanes, v, v, v, v, lanes);
 }
 
+/* ---- threads ---- */
+typedef struct { Ctx *c; double bytes; } Read;
+static void add_read(const Expr *e, void *user) {
+  Read *r = user;
+  int64_t n;
+  if (e->op == EX_LOAD && !e->u.tensor->data) r->bytes += ex_is_int(layout_elements(r->c, e->u.tensor), &n) ? (double)n * dtype_bytes(e->u.tensor->dtype) : 0;
+}
+
+/* Threads that part panels read half of the rows where another one made them; threads that part rows read all panels from memory. */
+static bool rows_are_far(const Plan *p) {
+  const Target *t = p->k->m->target;
+  Read rows = {p->k->c, 0};
+  double panels = (double)p->loop[p->v].n * 4;
+  for (int i = 1; i < p->w.reduce->n; i++) panels *= (double)const_extent(p->w.reduce->a[i]->u.sym->extent);
+  for (int i = 0; i < p->n; i++)
+    if (i != p->v && p->loop[i].panel) panels *= (double)p->loop[i].n;
+  expr_visit(p->w.broadcast, add_read, &rows);
+  return panels > 0 && rows.bytes / t->rate.remote > panels / t->rate.memory;
+}
+
+/* Rows in two halves, each with all panels: what a thread made it reads. */
+static void part_rows(Plan *p) {
+  if (p->k->m->opt->threads == 1 || p->k->loop || !p->constant || !rows_are_far(p)) return;
+  for (int i = 0; i < p->n; i++) {
+    Loop *l = &p->loop[i];
+    int64_t r = i == p->row[0] ? p->tile.r1 : i == p->row[1] ? p->tile.r2 : 1;
+    if (l->panel || i == p->v || l->n == 1) continue;
+    if (l->n < 2 * r || l->n % 2) return;
+    const char *half = ctx_printf(p->k->c, "%s.t", l->name), *rest = ctx_printf(p->k->c, "%s.s", l->name);
+    l->n /= 2;
+    str_add(&p->splits, "split %s %lld -> %s %s; ", l->name, (long long)l->n, half, rest);
+    vec_push(p->k->c, &p->par, half);
+    l->name = rest;
+    return;
+  }
+}
+
 /* Splits a row axis; where it is open and threads have little else to share, into chunks for them first. */
 static void split_rows(Plan *p, int which, int r, bool share) {
   const char *n = p->loop[p->row[which]].name, *of = n;
@@ -386,6 +423,7 @@ const char *rule_contraction(Case *k) {
   bool packed = problem.panel_cost[p.tile.v] == 1;
   p.constant = problem.constant && packed;
   if (packed) rule_pack_constants(k, k->st->axes[p.w.axis[p.w.v].axis], (int64_t)p.tile.v * k->lanes, p.blocked);
+  part_rows(&p);
   split_panel(&p);
   bool open = p.loop[p.v].n < 0, share = outer_loops(&p) < SHARED && !k->loop;
   if (open) str_add(&p.order, " %s.o", p.loop[p.v].name);

@@ -7,16 +7,16 @@
 #include "../ir/diag.h"
 
 static const struct { Target t; const char *needs; } rows[] = {
-#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, 2, l1, l2, l3, 12, 9.5, 9.5}, needs},
+#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, l1, l2, l3}, needs},
 #define CPU(...)
 #include "targets.def"
 #undef TARGET
 #undef CPU
 };
 
-static const struct { const char *name; double fma_rate, l3_rate, memory_rate, memory_limit; } cpus[] = {
+static const struct { const char *name; TargetRates rate; } cpus[] = {
 #define TARGET(...)
-#define CPU(name, fmas, l3, memory, limit) {name, fmas, l3, memory, limit},
+#define CPU(name, ...) {name, {__VA_ARGS__}},
 #include "targets.def"
 #undef TARGET
 #undef CPU
@@ -89,24 +89,27 @@ static void set_caches(Ctx *c, Target *t) {
   }
 }
 
-static void set_rates(Target *t, int k) {
-  if (strcmp(cpus[k].name, t->cpu) && !has_feature(t->features, cpus[k].name, strlen(cpus[k].name))) return;
-  t->fma_rate = cpus[k].fma_rate;
-  t->l3_rate = cpus[k].l3_rate;
-  t->memory_rate = cpus[k].memory_rate;
-  t->memory_limit = cpus[k].memory_limit;
+static Target *copy_row(Ctx *c, int row) {
+  Target *t = ctx_copy(c, &rows[row].t, sizeof rows[row].t);
+  t->rate = cpus[0].rate;
+  return t;
+}
+
+static void set_rates(Target *t) {
+  for (int i = 1; i < COUNT(cpus); i++)
+    if (!strcmp(cpus[i].name, t->cpu) || has_feature(t->features, cpus[i].name, strlen(cpus[i].name))) t->rate = cpus[i].rate;
 }
 
 static const Target *host_target(Ctx *c) {
   const char *features, *cpu = emit_host_cpu(c, &features);
   for (int i = COUNT(rows) - 1; i >= 0; i--) {
     if (!host_has(features, rows[i].needs)) continue;
-    Target *t = ctx_copy(c, &rows[i].t, sizeof rows[i].t);
+    Target *t = copy_row(c, i);
     t->name = "host";
     t->cpu = cpu;
     t->features = features;
     set_caches(c, t);
-    for (int k = 0; k < COUNT(cpus); k++) set_rates(t, k);
+    set_rates(t);
     return t;
   }
   return diag_fail(c, E0701, NULL, NULL, "this machine's CPU '%s' is older than every target that dlc knows", cpu), NULL;
@@ -116,7 +119,7 @@ const Target *target_find(Ctx *c, const char *cpu) {
   Str names = str_new(c);
   if (!cpu || !strcmp(cpu, "host")) return host_target(c);
   for (int i = 0; i < COUNT(rows); i++) {
-    if (!strcmp(rows[i].t.name, cpu)) return &rows[i].t;
+    if (!strcmp(rows[i].t.name, cpu)) return copy_row(c, i);
     str_add(&names, ", %s", rows[i].t.name);
   }
   diag_fail(c, E0202, NULL, ctx_printf(c, "known: host%s", names.s), "unknown CPU '%s'", diag_quote(c, cpu));

@@ -58,12 +58,12 @@ static double step_cost(const Panel *a, int r1, int r2) {
   double line = p->lanes * 4 / 64.0, crowd = conflicts(p, r1, r2);
   double cost = fmax(fmax(r * v, LOADS * (r + v)) / 2.0, 4) + (r * v <= 8 ? FEW_SUMS : 0);
   double from = a->panel < t->l1_bytes / 2 ? FROM_L1 : FROM_L2;
-  if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3 * 64 / t->l3_rate;
+  if (a->panel + r * p->k * 4 > t->l2_bytes * 9 / 10) from += FROM_L3 * 64 / t->rate.l3;
   bool far = all_rows(p) * (double)p->k * 4 > (double)t->l2_bytes / 2;
   if (far) cost += (p->blocks ? FAR_BLOCK : FAR_ROW) * r;
   if (p->stride[0] < 0) cost += POINTER * fmax(0, r1 - POINTERS);
   cost += from * v * line + CONFLICT * crowd * crowd + (EPILOGUE * r * v + START) / (double)p->k;
-  return overlapped(cost, traffic(a, r, far) / t->l3_rate);
+  return overlapped(cost, traffic(a, r, far) / t->rate.l3);
 }
 
 int tile_next_run(int r) {
@@ -101,7 +101,7 @@ static double line_cost(const Panel *a, int r1, int r2, double *rows) {
 static Tile judge(const TileProblem *p, int r1, int r2, int v) {
   Panel a = {p, v, p->k * v * p->lanes * 4};
   int64_t n2 = p->rows[1] < 0 ? 1 : p->rows[1];
-  double rows, line = line_cost(&a, r1, r2, &rows), lines = (double)(n2 / r2), memory = p->constant ? MEMORY * v * p->lanes * 4 / p->target->memory_rate : 0;
+  double rows, line = line_cost(&a, r1, r2, &rows), lines = (double)(n2 / r2), memory = p->constant ? MEMORY * v * p->lanes * 4 / p->target->rate.memory : 0;
   double cost = lines * line + (n2 % r2 ? line_cost(&a, r1, (int)(n2 % r2), &rows) : 0);
   double all = rows * (double)n2 * (double)p->others;
   cost *= (double)p->others;

@@ -4,15 +4,21 @@
 
 #include "base.h"
 
+/* What a core does in a cycle. */
+typedef struct TargetRates {
+  double fma;                      /* multiply-adds of the widest registers */
+  double l3, memory, memory_limit; /* bytes read from the L3 cache, from memory; by two cores from memory */
+  double remote;                   /* bytes read of what another core wrote, beyond what products hide */
+} TargetRates;
+
 typedef struct Target {
   const char *name;                /* as --cpu takes it */
   const char *triple, *cpu, *features;   /* for LLVM */
   int vector_bits;                 /* of the widest register worth using */
   int vector_regs;
   bool fma;
-  double fma_rate;                 /* multiply-adds of such registers that a core starts in a cycle */
   int64_t l1_bytes, l2_bytes, l3_bytes;
-  double l3_rate, memory_rate, memory_limit;     /* bytes a cycle: that a core reads from the L3 cache, from memory; all cores from memory */
+  TargetRates rate;
 } Target;
 
 static inline int target_lanes(const Target *t, int bits) { return t->vector_bits / bits; }

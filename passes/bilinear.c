@@ -7,7 +7,7 @@
 double bilinear_cycles(const Target *t, double compute, int64_t pieces, double bytes) {
   double sum = 0;
   for (int threads = 1; threads <= 2; threads++) {
-    double load = bytes / MIN(threads * t->memory_rate, t->memory_limit);
+    double load = bytes / MIN(threads * t->rate.memory, t->rate.memory_limit);
     double each = compute * (double)((pieces + threads - 1) / threads) / (double)pieces;
     sum += threads * (MAX(each, load) + 0.25 * MIN(each, load));
   }

@@ -194,13 +194,13 @@ static const char *choose_blocks(Product *k) {
 
 /* Cycles to move a vector to or from where `bytes` are at home. */
 static double vector_cycles(const Target *t, double bytes) {
-  return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 48 / t->l3_rate : 114 / t->memory_rate;
+  return bytes <= (double)t->l2_bytes ? 1.4 : bytes <= (double)t->l3_bytes ? 48 / t->rate.l3 : 114 / t->rate.memory;
 }
 
 /* To write a vector of the result, and to read its line first, beyond what the sums that it is made of hide. */
 static double result_cycles(const Target *t, double bytes) {
   const double moved = 128, hidden = 11;
-  return bytes <= (double)t->l2_bytes ? 0 : MAX(moved / (bytes <= (double)t->l3_bytes ? t->l3_rate : t->memory_rate) - hidden, 0);
+  return bytes <= (double)t->l2_bytes ? 0 : MAX(moved / (bytes <= (double)t->l3_bytes ? t->rate.l3 : t->rate.memory) - hidden, 0);
 }
 
 /* Where rows of the result begin inside of lines, stores that meet two lines wait for memory, once in every row of a piece. */
@@ -208,7 +208,7 @@ static double split_cycles(const Product *k) {
   const double wait = 1024;                                  /* bytes that memory could have brought */
   const Target *t = k->g->m->target;
   if (k->unit != k->st->out->rank - 1 || k->columns % target_lanes(t, 32) == 0 || 4 * k->points * k->columns <= t->l2_bytes) return 0;
-  return (double)k->points * (double)k->columns / (2.0 * (double)k->panel) * wait / t->memory_rate;
+  return (double)k->points * (double)k->columns / (2.0 * (double)k->panel) * wait / t->rate.memory;
 }
 
 /* NULL: it pays. In cycles, as measured: an eighth of the multiply-adds is saved, sums are read and written, which two threads, that then read
@@ -219,7 +219,7 @@ static const char *weigh(const Product *k) {
   if (k->points < LEAST_POINTS || k->rows < LEAST_ROWS) return "few rows for the larger weights";
   if (k->depth < LEAST_DEPTH) return "short sums: what they add up is as long";
   double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel), weights = 4 * depth * n;
-  double products = m * n * depth / lanes / t->fma_rate, larger = weights * PRODUCTS / BLOCKS;
+  double products = m * n * depth / lanes / t->rate.fma, larger = weights * PRODUCTS / BLOCKS;
   double sums = (1.5 * of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece) + m * n * result_cycles(t, 4 * m * n + larger)) / lanes + split_cycles(k);
   double direct = bilinear_cycles(t, products, BILINEAR_EVEN, weights);
   double fewer = bilinear_cycles(t, products * waste(k) * PRODUCTS / (2 * BLOCKS) + sums, BILINEAR_EVEN, larger);

@@ -198,11 +198,11 @@ static const double efficiency = 0.9,                        /* of products in r
 
 /* Bytes read again and again out of `size`; what little does not fit is met in order. */
 static double traffic(const Target *t, double bytes, double size) {
-  return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? t->l3_rate : t->memory_rate / 2);
+  return bytes / (size <= (double)t->l2_bytes * 1.25 ? l2 : size <= (double)t->l3_bytes / 2 ? t->rate.l3 : t->rate.memory / 2);
 }
 
 /* Of a core's multiply-adds. */
-static double lanes_a_cycle(const Conv *k) { return k->m->target->fma_rate * target_lanes(k->m->target, 32); }
+static double lanes_a_cycle(const Conv *k) { return k->m->target->rate.fma * target_lanes(k->m->target, 32); }
 
 static double direct_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;

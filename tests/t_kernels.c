@@ -184,7 +184,7 @@ static Case start(uint32_t seed) {
   *k.m = (Module){.c = k.c, .opt = &options, .target = target_find(k.c, cpu), .schedule = sched_rules_choose, .notes = str_new(k.c)};
   Target *t = ctx_copy(k.c, k.m->target, sizeof *t);
   if (small_caches) t->l2_bytes = 48 << 10, t->l3_bytes = 96 << 10;
-  if (slow_sums) t->fma_rate /= 100;
+  if (slow_sums) t->rate.fma /= 100;
   k.m->target = t;
   k.m->graph = graph_new(k.c, NULL, "test");
   k.m->body = NEW(k.c, Body);
