@@ -223,7 +223,7 @@ static const char *weigh(const Product *k) {
   double sums = (1.5 * of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece) + m * n * result_cycles(t, 4 * m * n + larger)) / lanes + split_cycles(k);
   double direct = bilinear_cycles(t, products, BILINEAR_EVEN, weights);
   double fewer = bilinear_cycles(t, products * waste(k) * PRODUCTS / (2 * BLOCKS) + sums, BILINEAR_EVEN, larger);
-  return fewer < direct * 0.97 ? NULL : "the sums cost what the multiplications save";
+  return fewer < direct * 0.975 ? NULL : "the sums cost what the multiplications save";
 }
 
 /* ---- the weights ---- */

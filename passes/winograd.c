@@ -206,7 +206,8 @@ static double lanes_a_cycle(const Conv *k) { return k->m->target->rate.fma * tar
 
 static double direct_cost(const Conv *k) {
   double pairs = (double)k->in_channels * (double)k->channels, taps = k->side[0].t.r * k->side[1].t.r;
-  return bilinear_cycles(k->m->target, (double)(k->n * k->side[0].extent * k->side[1].extent) * taps * pairs / lanes_a_cycle(k) / efficiency, BILINEAR_EVEN, 4 * taps * pairs);
+  double points = (double)(k->n * k->side[0].extent * k->side[1].extent);
+  return bilinear_cycles(k->m->target, points * taps * pairs / lanes_a_cycle(k) / efficiency, BILINEAR_EVEN, 4 * taps * pairs);
 }
 
 static int64_t all_tiles(const Conv *k) { return k->n * k->side[0].tiles * k->side[1].tiles; }

@@ -13,6 +13,7 @@
 
 static Options options;
 static const char *cpu;
+static bool far_cores;             /* threads part rows, however small maps are */
 static bool small_caches;          /* of the target: bands of tiles pay for small maps already */
 static bool slow_sums;             /* of the target: fewer multiplications pay always */
 static int which_tile;             /* of contractions: 0 the best, others smaller */
@@ -185,6 +186,7 @@ static Case start(uint32_t seed) {
   Target *t = ctx_copy(k.c, k.m->target, sizeof *t);
   if (small_caches) t->l2_bytes = 48 << 10, t->l3_bytes = 96 << 10;
   if (slow_sums) t->rate.fma /= 100;
+  if (far_cores) t->rate.remote /= 1000;
   k.m->target = t;
   k.m->graph = graph_new(k.c, NULL, "test");
   k.m->body = NEW(k.c, Body);
@@ -616,6 +618,17 @@ static void test_conv(void) {
   }
 }
 
+/* Threads far from each other part the rows of maps, of two axes or of one that lies contiguous, and not those that are odd. */
+static void test_parted_rows(void) {
+  far_cores = options.explain = true;
+  EACH_CPU {
+    conv_of((Conv){1, 32, 40, 2, {14, 10}, {1, 1}, {0, 0}, 1, 1, true, false, false, "order c.d.t b.o"}, "contraction");
+    conv_of((Conv){1, 16, 24, 2, {8, 21}, {3, 3}, {1, 1}, 2, 1, true, false, false, "order c.t b.o"}, "contraction");
+    conv_of((Conv){1, 16, 40, 2, {7, 7}, {1, 1}, {0, 0}, 1, 1, true, false, false, "order b.o"}, "contraction");
+  }
+  far_cores = options.explain = false;
+}
+
 /* Groups narrower than a vector, twice: the second reads blocks of channels. */
 static void grouped(int64_t channels, int64_t width, int64_t h, int64_t w, bool open) {
   Case k = start((uint32_t)(channels + width));
@@ -964,6 +977,7 @@ int main(void) {
   CU_add_test(s, "scores", test_scores);
   CU_add_test(s, "weighted values", test_weighted);
   CU_add_test(s, "convolution", test_conv);
+  CU_add_test(s, "parted rows", test_parted_rows);
   CU_add_test(s, "smaller tiles", test_smaller_tiles);
   CU_add_test(s, "convolution with fewer multiplications", test_winograd);
   CU_add_test(s, "convolution in bands", test_bands);
