@@ -99,12 +99,14 @@ static void find_turned(const Expr *e, void *user) {
   if (e->op == EX_LOAD && e->n >= 3 && last > 1 && e->a[1] == r->st->axes[last]->self) map_set(&r->p->turned, KEY(e->u.tensor), e->u.tensor);
 }
 
-/* Are channels read, as they move with s, from the middle of a block on? */
+/* Are channels read, as they move with s, from the middle of a block on? Groups that parts of a block hold are not. */
 static bool is_skewed(const Reader *r, const Expr *load, const Sym *s) {
   Expr *step, *rest;
-  int64_t from;
-  return expr_uses(load->a[1], s) && expr_is_linear(r->p->c, load->a[1], s, &step, &rest) && ex_equals_int(step, 1) && ex_is_int(rest, &from) &&
-         from % r->p->lanes;
+  int lanes = r->p->lanes;
+  if (!expr_uses(load->a[1], s) || !expr_is_linear(r->p->c, load->a[1], s, &step, &rest) || !ex_equals_int(step, 1)) return false;
+  int64_t begins = expr_range(r->p->c, rest).multiple, n;
+  bool inside = !ex_is_int(rest, NULL) && begins && lanes % begins == 0 && ex_is_int(s->extent, &n) && n <= begins;
+  return begins % lanes && !inside;
 }
 
 static void count_reader(const Expr *e, void *user) {
@@ -117,7 +119,11 @@ static void count_reader(const Expr *e, void *user) {
   Readers *k = readers_of(r->p, e->u.tensor);
   k->all++;
   k->lines += line;
-  for (int i = 1; is_contraction(r->reduce) && i < r->reduce->n; i++) k->skewed |= is_skewed(r, e, r->reduce->a[i]->u.sym);
+  for (int i = 1; is_contraction(r->reduce) && i < r->reduce->n; i++) {
+    if (!is_skewed(r, e, r->reduce->a[i]->u.sym)) continue;
+    k->skewed = true;
+    if (expr_uses(e->a[1], r->st->axes[1])) readers_of(r->p, r->st->out)->skewed = true;       /* groups: the result has them as well */
+  }
   if (r->st->out->rank < 3 || !is_skewed(r, e, r->st->axes[1])) return;
   k->skewed = true;
   if (!r->reduce) readers_of(r->p, r->st->out)->skewed = true;
