@@ -422,7 +422,9 @@ const char *rule_contraction(Case *k) {
   p.blocked = blocked_axis(&p);
   bool packed = problem.panel_cost[p.tile.v] == 1;
   p.constant = problem.constant && packed;
-  if (packed) rule_pack_constants(k, k->st->axes[p.w.axis[p.w.v].axis], (int64_t)p.tile.v * k->lanes, p.blocked);
+  const ContractAxis *v = &p.w.axis[p.w.v];
+  const Expr *part = v->part == AXIS_LOW ? ex_mod(k->c, k->st->axes[v->axis]->self, ex_int(k->c, v->by)) : NULL;
+  if (packed) rule_pack_constants(k, k->st->axes[v->axis], part, (int64_t)p.tile.v * k->lanes, p.blocked);
   part_rows(&p);
   split_panel(&p);
   bool open = p.loop[p.v].n < 0, share = outer_loops(&p) < SHARED && !k->loop;

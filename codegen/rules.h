@@ -35,7 +35,7 @@ const char *rule_axis_name(Case *k, int i);                  /* of axis i as the
 void rule_share_loops(Case *k, const Names *list);
 
 /* Constants that move with s in one dimension get the layout that vectors along s want: blocks of n along it innermost, `also` blocked by
- * lanes before it; dimensions that move with other data axes outermost. */
-void rule_pack_constants(Case *k, Sym *s, int64_t n, Sym *also);
+ * lanes before it; dimensions that move with other data axes outermost. part: of s, what vectors lie along; NULL: all of it. */
+void rule_pack_constants(Case *k, Sym *s, const Expr *part, int64_t n, Sym *also);
 
 #endif

@@ -23,12 +23,30 @@ int64_t rule_axis_extent(Case *k, int i) {
 }
 
 /* ---- constants in the layout that the vector axis wants ---- */
-typedef struct { Case *k; Sym *s, *also; int64_t n; Map packed; } Pack;
+typedef struct { Case *k; Sym *s, *also; const Expr *part; int64_t n; Map packed; } Pack;
 
 static int dim_using(const Expr *load, const Sym *s) {
   for (int d = 0; s && d < load->n; d++)
     if (expr_uses(load->a[d], s)) return d;
   return -1;
+}
+
+typedef struct { const Expr *what; bool found; } Contained;
+static void find_same(const Expr *e, void *user) {
+  Contained *w = user;
+  w->found |= e == w->what;
+}
+
+/* The dimension that vectors lie along: the one that moves with the part of the axis, if that has one to itself, else with the axis; -1: none. */
+static int packed_dim(const Expr *load, const Pack *p) {
+  int at = -1, n = 0;
+  for (int d = 0; p->part && d < load->n; d++) {
+    Contained w = {p->part, false};
+    expr_visit(load->a[d], find_same, &w);
+    if (w.found) at = d, n++;
+  }
+  if (n == 1 && load->u.tensor->data && !load->u.tensor->layout) return at;
+  return access_is_packable(load, p->s) ? dim_using(load, p->s) : -1;
 }
 
 static bool moves_with_data(Case *k, const Expr *index) {
@@ -39,7 +57,7 @@ static bool moves_with_data(Case *k, const Expr *index) {
 
 static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
   Layout *l = NEW(k->c, Layout);
-  int d = dim_using(load, p->s), a = dim_using(load, p->also);
+  int d = packed_dim(load, p), a = dim_using(load, p->also);
   if (a == d) a = -1;
   for (int data = 1; data >= 0; data--) {
     for (int i = 0; i < load->n; i++)
@@ -54,7 +72,7 @@ static Layout *panel_layout(Case *k, const Expr *load, const Pack *p) {
 
 static Expr *pack_load(Ctx *c, Expr *e, void *user) {
   Pack *p = user;
-  if (e->op != EX_LOAD || !expr_uses(e, p->s) || !access_is_packable(e, p->s)) return e;
+  if (e->op != EX_LOAD || !expr_uses(e, p->s) || packed_dim(e, p) < 0) return e;
   Tensor *t = map_get(&p->packed, KEY(e->u.tensor));
   if (!t) {
     t = tensor_new(c, e->u.tensor->name, e->u.tensor->dtype, e->u.tensor->rank, e->u.tensor->shape);
@@ -65,8 +83,8 @@ static Expr *pack_load(Ctx *c, Expr *e, void *user) {
   return ex_load(c, t, e->a, e->n);
 }
 
-void rule_pack_constants(Case *k, Sym *s, int64_t n, Sym *also) {
-  Pack p = {k, s, also, n, map_new(k->c)};
+void rule_pack_constants(Case *k, Sym *s, const Expr *part, int64_t n, Sym *also) {
+  Pack p = {k, s, also, part, n, map_new(k->c)};
   k->st->body = expr_map(k->c, k->st->body, pack_load, &p);
   k->reduce = stage_reduce(k->st->body);
 }
@@ -157,7 +175,7 @@ static const char *rule_cases(Case *k) {
   int v = vector_axis(k, st);
   Str outer = str_new(k->c), inner = str_new(k->c), along = str_new(k->c), vectors = str_new(k->c);
   if (v < 0 || walk_loads(k, st->body, st->axes[v]).bad || !vectors_of_cases(k, &w, v, &along, &vectors)) return "not contiguous";
-  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
+  rule_pack_constants(k, st->axes[v], NULL, k->lanes, NULL);
   Names par = {0};
   int order[MAX_RANK], walk = order_of_cases(k, &w, v, order);
   bool open = true;                                          /* loops of whole periods fuse into the parallel one while nothing stands between */
@@ -376,7 +394,7 @@ static const char *rule_nest(Case *k) {
   if (n >= 0 && n < k->lanes / 4) return "the axis is short";
   Narrow narrow = {.k = k, .s = st->axes[v], .found = -1};
   if (w.turned && k->reduce) expr_visit(k->reduce->a[0], find_narrow, &narrow);
-  rule_pack_constants(k, st->axes[v], k->lanes, NULL);
+  rule_pack_constants(k, st->axes[v], NULL, k->lanes, NULL);
   const char *nv = rule_axis_name(k, v);
   int m1 = -1;
   for (int i = rank - 1; i >= 0 && m1 < 0 && k->reduce; i--)

@@ -153,7 +153,7 @@ const char *rule_square(Case *k) {
   if (dtype_bytes(k->st->out->dtype) != 4) return "not of 32 bits";
   if (!choose_axes(&t)) return "no tiles";
   if (rule_axis_extent(k, t.u) < 0 || rule_axis_extent(k, t.v) < k->lanes / 2) return "an axis is short, or its extent not known";
-  rule_pack_constants(k, t.sv, k->lanes, NULL);
+  rule_pack_constants(k, t.sv, NULL, k->lanes, NULL);
   if (!sort_loads(&t)) return "constants lie along both";
   Stage *tile = tile_stage(&t);
   vec_push(k->c, &k->g->stages, k->st);

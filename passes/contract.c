@@ -19,11 +19,13 @@ static void find_taken(const Expr *e, void *user) {
   t->by = by;
 }
 
-/* The constant by which loads take the axis apart, without remainder; 1: none. */
-static int64_t taken_apart(const Expr *product, const Sym *s, const Expr *extent) {
-  Taken t = {s, 1, false, true};
+static Expr *axis_extent(Ctx *c, const Stage *st, int axis) { return st->at ? st->axes[axis]->extent : stage_extent(c, st->out, axis); }
+
+int64_t contract_taken_apart(Ctx *c, const Stage *st, int axis) {
+  Taken t = {st->axes[axis], 1, false, true};
   int64_t n;
-  expr_visit(product, find_taken, &t);
+  const Expr *extent = axis_extent(c, st, axis);
+  expr_visit(stage_reduce(st->body)->a[0], find_taken, &t);
   return t.any && t.same && ex_is_int(extent, &n) && t.by > 1 && t.by < n && n % t.by == 0 ? t.by : 1;
 }
 
@@ -36,9 +38,9 @@ static void find_axes(Contract *k, Subst *s) {
   const Stage *st = k->st;
   for (int i = 0; i < st->out->rank; i++) {
     Sym *whole = st->axes[i];
-    Expr *extent = st->at ? whole->extent : stage_extent(c, st->out, i);
+    Expr *extent = axis_extent(c, st, i);
     if (whole->kind == SYM_DIM) continue;
-    int64_t n, by = taken_apart(k->reduce->a[0], whole, extent);
+    int64_t n, by = contract_taken_apart(c, st, i);
     if (by == 1 || !ex_is_int(extent, &n)) { add_axis(k, i, AXIS_WHOLE, 1, whole, extent); continue; }
     Expr *outer = ex_int(c, n / by), *inner = ex_int(c, by);
     Sym *q = sym_axis(c, SYM_AXIS, whole->name, outer), *r = sym_axis(c, SYM_AXIS, whole->name, inner);

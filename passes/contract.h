@@ -26,6 +26,8 @@ typedef struct Contract {
 
 /* NULL, or the reason why the stage is none. */
 const char *contract_view(Ctx *c, const Stage *st, int lanes, Contract *k);
+/* The constant by which loads of the stage's product take the axis apart, without remainder; 1: none. */
+int64_t contract_taken_apart(Ctx *c, const Stage *st, int axis);
 Expr *contract_back(const Contract *k, Expr *e);              /* e in the stage's own axes */
 int64_t contract_rows(const Contract *k, int64_t open);       /* points that share a panel; an open extent counts as `open` */
 

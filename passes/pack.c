@@ -1,5 +1,7 @@
 /* pack.c - pass_pack: an operand of a contraction that is computed while the model runs and does not lie contiguous along the vector axis
- * (the keys of attention, say) is first copied so that it does, by a kernel of its own. Constants need none: they are stored packed. */
+ * (the keys of attention, say) is first copied so that it does, by a kernel of its own. Constants need none: they are stored packed, and
+ * those of groups that are no whole vectors with a dimension for the groups. */
+#include "bilinear.h"
 #include "contract.h"
 #include "passes.h"
 
@@ -108,24 +110,70 @@ static bool is_made_inside(Ctx *c, const Group *g, const Expr *e) {
   return false;
 }
 
+/* ---- constants of groups ---- */
+typedef struct { Ctx *c; Map made; const Sym *axis; int64_t by; } Groups;
+
+/* w'[.., q, r, ..] = w[.., q * by + r, ..] in dimension d */
+static Tensor *by_groups(Groups *g, const Tensor *w, int d) {
+  Ctx *c = g->c;
+  Expr *shape[MAX_RANK], *at[MAX_RANK], *by = ex_int(c, g->by);
+  const char *names[MAX_RANK], *key = ctx_intern(c, ctx_printf(c, "%p %d %lld", (void *)w->data, d, (long long)g->by));
+  Tensor *made = map_get(&g->made, KEY(key));
+  if (made) return made;
+  for (int i = 0; i <= w->rank; i++) {
+    shape[i] = i == d ? ex_div(c, w->shape[d], by) : i == d + 1 ? by : w->shape[i - (i > d)];
+    names[i] = ctx_printf(c, "g%d", i);
+  }
+  Stage *st = bilinear_stage(c, ctx_printf(c, "%s.groups", w->name), w->rank + 1, shape, names);
+  for (int i = 0; i < w->rank; i++) at[i] = st->axes[i + (i > d)]->self;
+  at[d] = ex_add(c, ex_mul(c, st->axes[d]->self, by), st->axes[d + 1]->self);
+  st->body = ex_load(c, (Tensor *)w, at, w->rank);
+  map_set(&g->made, KEY(key), made = bilinear_weights(c, st));
+  return made;
+}
+
+static Expr *read_groups(Ctx *c, Expr *e, void *user) {
+  Groups *g = user;
+  Expr *at[MAX_RANK], *by = ex_int(c, g->by);
+  if (e->op != EX_LOAD || !e->u.tensor->data || e->u.tensor->data->splat || e->u.tensor->dtype != DT_F32 || e->n == MAX_RANK) return e;
+  int d = 0;
+  while (d < e->n && e->a[d] != g->axis->self) d++;
+  if (d == e->n) return e;
+  for (int i = 0; i <= e->n; i++) at[i] = i == d ? ex_div(c, e->a[d], by) : i == d + 1 ? ex_mod(c, e->a[d], by) : e->a[i - (i > d)];
+  return ex_load(c, by_groups(g, e->u.tensor, d), at, e->n + 1);
+}
+
+/* Groups of more channels than a vector has, but no whole vectors: in a dimension of their own they begin where blocks of vectors do. */
+static void part_constants(Groups *g, Stage *st, int lanes) {
+  Expr *reduce = stage_reduce(st->body);
+  for (int i = 0; is_contraction(reduce) && i < st->out->rank; i++) {
+    g->axis = st->axes[i];
+    g->by = contract_taken_apart(g->c, st, i);
+    if (g->by <= lanes || g->by % lanes == 0) continue;
+    st->body = expr_replace(g->c, st->body, reduce, expr_map(g->c, reduce, read_groups, g));
+    reduce = stage_reduce(st->body);
+  }
+}
+
 static Stage *pack_operand(Module *m, MovedList *moved, const Group *g, Stage *st) {
   Contract k;
   if (contract_view(m->c, st, target_lanes(m->target, 32), &k) || !k.scattered || is_made_inside(m->c, g, k.panel)) return NULL;
   return k.operand ? move_operand(m, moved, st, &k) : packed_stage(&k, st);
 }
 
-static void pack_body(Module *m, Body *b) {
+static void pack_body(Module *m, Groups *groups, Body *b) {
   MovedList moved = {0};
   for (int i = 0; i < b->items.n; i++) {
     Item *it = b->items.v[i];
     for (int k = 0; k < 2; k++)
-      if (it->body[k]) pack_body(m, it->body[k]);
+      if (it->body[k]) pack_body(m, groups, it->body[k]);
     if (it->kind != ITEM_GROUP || (it->group->stages.n > 1 && !it->group->block)) continue;
     for (int k = 0; k < it->group->stages.n; k++) {
+      part_constants(groups, it->group->stages.v[k], target_lanes(m->target, 32));
       Stage *p = pack_operand(m, &moved, it->group, it->group->stages.v[k]);
       if (p) body_insert(m->c, b, i++, p, it->group->source);
     }
   }
 }
 
-void pass_pack(Module *m) { pack_body(m, m->body); }
+void pass_pack(Module *m) { pack_body(m, &(Groups){.c = m->c, .made = map_new(m->c)}, m->body); }

@@ -53,6 +53,9 @@ struct Product {
 };
 
 /* ---- is it one? ---- */
+/* Are its columns the channels of a map? */
+static bool is_map(const Product *k) { return k->unit == 1 && k->st->out->rank > 2 && k->column == k->st->axes[1]->self; }
+
 static bool match_weights(Product *k, Expr *w, Expr *a) {
   const ConstData *data = w->op == EX_LOAD && w->n >= 2 ? w->u.tensor->data : NULL;
   if (!data || data->splat || w->u.tensor->dtype != DT_F32) return false;
@@ -92,8 +95,7 @@ static bool match_axes(Product *k) {
   }
   for (int i = 0; i < st->out->rank; i++)
     if (i != k->pair && expr_uses(k->a, st->axes[i]) && st->axes[i]->max) k->rest[k->nrest++] = i;
-  bool map = k->unit == 1 && st->out->rank > 2 && k->column == st->axes[1]->self;
-  if (map && st->out->scope == SCOPE_OUTPUT) return false;    /* it would be scattered; the direct one is copied */
+  if (is_map(k) && st->out->scope == SCOPE_OUTPUT) return false;    /* it would be scattered; the direct one is copied */
   return k->rows && k->unit >= 0 && columns == k->columns;
 }
 
@@ -188,6 +190,7 @@ static const char *choose_blocks(Product *k) {
   if (k->depth % 2) return "the sum has no halves";
   if (!choose_pieces(k)) return "no panels that part the columns";
   k->half = k->depth / 2;
+  if (is_map(k) && k->half % target_lanes(k->g->m->target, 32)) return "halves of the channels are no whole blocks";
   if (k->columns <= 2 * k->panel) return "few columns";
   return NULL;
 }
