@@ -190,7 +190,6 @@ static const char *choose_blocks(Product *k) {
   if (k->depth % 2) return "the sum has no halves";
   if (!choose_pieces(k)) return "no panels that part the columns";
   k->half = k->depth / 2;
-  if (is_map(k) && k->half % target_lanes(k->g->m->target, 32)) return "halves of the channels are no whole blocks";
   if (k->columns <= 2 * k->panel) return "few columns";
   return NULL;
 }
@@ -220,6 +219,7 @@ static const char *weigh(const Product *k) {
   const Target *t = k->g->m->target;
   double lanes = target_lanes(t, 32), m = (double)k->points, n = (double)k->columns, depth = (double)k->depth;
   if (k->points < LEAST_POINTS || k->rows < LEAST_ROWS) return "few rows for the larger weights";
+  if (is_map(k) && k->half % target_lanes(t, 32)) return "halves of the channels are no whole blocks";
   if (k->depth < LEAST_DEPTH) return "short sums: what they add up is as long";
   double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel), weights = 4 * depth * n;
   double products = m * n * depth / lanes / t->rate.fma, larger = weights * PRODUCTS / BLOCKS;

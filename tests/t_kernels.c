@@ -478,8 +478,7 @@ static void scores(int64_t heads, int64_t rows, int64_t d) {
 
 static void test_scores(void) {
   EACH_CPU {
-    scores(3, 20, 16);
-    scores(2, 37, 9);
+    scores(3, 20, 16), scores(2, 37, 9);
   }
 }
 
@@ -652,6 +651,7 @@ static void test_grouped(void) {
     grouped(32, 4, 7, 9, false);
     grouped(48, 8, 6, 11, false);
     grouped(24, 2, 6, 6, false);
+    grouped(60, 20, 9, 10, false);                             /* no whole vectors */
     grouped(32, 8, 7, 6, true);
   }
 }
