@@ -226,6 +226,27 @@ static bool pull_factor(Chain *w, const Stage *p) {
   return true;
 }
 
+/* ---- weights that vanish ---- */
+static bool is_maximum(const Group *g, const Expr *e) {
+  for (int i = 0; e->op == EX_LOAD && i < g->stages.n; i++) {
+    const Expr *reduce = stage_reduce(g->stages.v[i]->body);
+    if (g->stages.v[i]->out == e->u.tensor) return reduce && reduce->u.i == RED_MAX;
+  }
+  return false;
+}
+
+/* exp(s - max s) of less than 2^-100 counts as 0 beside the 1 of the maximum: scores that a mask of -100 takes away would else be denormal numbers,
+ * on which some CPUs spend a hundred cycles each. */
+static void drop_vanishing(Ctx *c, Group *g) {
+  const double least = -69.25;
+  for (int i = 0; i < g->stages.n; i++) {
+    Expr *e = g->stages.v[i]->body;
+    if (e->op != EX_EXP || e->dtype != DT_F32 || e->a[0]->op != EX_SUB || !is_maximum(g, e->a[0]->a[1])) continue;
+    Expr *limit = ex_const(c, DT_F32, least), *weight = ex_unary(c, EX_EXP, ex_max(c, e->a[0], limit));
+    g->stages.v[i]->body = ex_select(c, ex_lt(c, e->a[0], limit), ex_const(c, DT_F32, 0), weight);
+  }
+}
+
 /* ---- the pass ---- */
 static Group *merged(Chain *w) {
   Group *g = NEW(w->s->c, Group);
@@ -245,6 +266,7 @@ static bool rewrite(Chain *w, Item *it) {
     g->stages.v[n - 2] = g->stages.v[n - 1];
     g->stages.n--;
   }
+  if (!w->s->m->opt->fp32_strict) drop_vanishing(w->s->c, g);
   it->group = g;
   if (w->s->m->opt->explain)
     str_add(&w->s->m->notes, "  %s: %d stages in blocks of %lld rows\n", w->root->out->name, g->stages.n, (long long)g->block[rows]);

@@ -914,9 +914,7 @@ static void softmax(int64_t rows, int64_t n) {
 
 static void test_softmax(void) {
   EACH_CPU {
-    softmax(3, 64);
-    softmax(5, 100);
-    softmax(2, 7);
+    softmax(3, 64), softmax(5, 100), softmax(2, 7);
   }
 }
 
@@ -943,6 +941,7 @@ static void attention(int64_t heads, int64_t rows, int64_t keys, int64_t d, bool
   Expr *v = merged ? ex_mod(c, o->axes[1]->self, n) : o->axes[2]->self;
   o->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, p->out, head, row, key[2]->self, 0), at(&k, x, ex_int(c, 2), key[2]->self, head, v)), &key[2], 1);
 #undef AXES
+  k.says = "-69.25";                                         /* weights that vanish are no denormal numbers */
   finish(&k, "block", 1);
 }
 
