@@ -366,12 +366,12 @@ static const char *sums_aside(Case *k, const char *r) {
   return ctx_printf(k->c, "%s.o %s.u", r, r);
 }
 
-/* The first row axis of a map in halves, outside of all: threads part its rows, as the stages around it do, and read what they made. */
+/* The first row axis of a map, or its images, in halves, outside of all: threads part them as the stages around it do, and read what they made. */
 static const char *part_map(Case *k, int v, int m1, int *axis, int64_t *half) {
   *axis = -1;
   if (k->m->opt->threads == 1 || k->loop || v != 1) return NULL;
-  for (int i = 2; i < k->st->out->rank && *axis < 0; i++)
-    if (is_loop(k, i) && i != m1) *axis = i;
+  for (int i = 0; i < k->st->out->rank && *axis < 0; i++)
+    if (is_loop(k, i) && i != v && i != m1 && rule_axis_extent(k, i) != 1) *axis = i;
   int64_t n = *axis < 0 ? 1 : rule_axis_extent(k, *axis);
   const char *name = *axis < 0 ? NULL : rule_axis_name(k, *axis);
   if (n < 2 || n % 2) return *axis = -1, NULL;
