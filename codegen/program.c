@@ -13,10 +13,12 @@ static void count_node(const Expr *e, void *user) {
   if (e->op != EX_CONST && e->op != EX_SYM && e->dtype != DT_I64) *(double *)user += e->op >= EX_EXP ? 10 : 1;
 }
 
+/* What computes little waits for the lines that it writes. */
 static double stmt_work(const Stmt *s) {
+  const double line = 4;
   double work = 0;
   int64_t n = 1;
-  if (s->op == ST_STORE) work = 1, expr_visit(s->value, count_node, &work);
+  if (s->op == ST_STORE) expr_visit(s->value, count_node, &work), work = MAX(work + 1, line);
   for (int i = 0; i < s->n; i++)
     if (s->body[i]) work += stmt_work(s->body[i]);
   if (s->op != ST_FOR || s->kind == LOOP_VECTOR) return work;

@@ -89,8 +89,16 @@ static Stmt *clear_elements(Builder *b, Side *s) {
   return apart ? all : other_loops(c, s, all);
 }
 
-/* In dimension `dim`: dimensions before it run over the inside, later ones over their rings too. */
-static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
+/* Threads part a ring as stages part the map: by images or rows, whichever come first, in two halves. -1: not at all. */
+static int parted_dim(const Module *m, const Tensor *t) {
+  int64_t n;
+  for (int d = 0; m->opt->threads != 1 && d < t->rank; d++)
+    if (d != 1 && !ex_equals_int(t->shape[d], 1)) return ex_is_int(t->shape[d], &n) && n % 2 == 0 ? d : -1;
+  return -1;
+}
+
+/* In dimension `dim`: dimensions before it run over the inside, later ones over their rings too. half: the number of it, in dimension `parted`. */
+static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high, int parted, Expr *half) {
   Ctx *c = b->c;
   const Layout *l = t->layout;
   Side s = {.t = t, .last = l->part[l->n - 1].dim};
@@ -99,10 +107,12 @@ static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high) {
     Expr *n = d == dim ? ex_int(c, high ? l->ring_hi[d] : l->ring_lo[d]) : stage_extent(c, t, d);
     s.extent[d] = d > dim ? ex_add(c, n, ex_int(c, l->ring_lo[d] + l->ring_hi[d])) : n;
     s.from[d] = d == dim && high ? t->shape[d] : ex_int(c, -lo);
+    if (d == parted && d < dim) s.extent[d] = ex_div(c, n, ex_int(c, 2)), s.from[d] = ex_mul(c, half, s.extent[d]);
     s.loop[d] = sym_axis(c, SYM_AXIS, ctx_printf(c, "z%d", d), s.extent[d]);
     s.at[d] = ex_equals_int(s.extent[d], 1) ? s.from[d] : ex_add(c, s.from[d], s.loop[d]->self);
   }
-  return clear_elements(b, &s);
+  Stmt *body = clear_elements(b, &s);
+  return parted >= dim ? st_if(c, ex_eq(c, half, ex_int(c, high)), body, NULL) : body;
 }
 
 /* Of a tensor written in parts, the first writer in a body clears it: the others leave it alone. */
@@ -112,12 +122,15 @@ static void clear_ring(Builder *b, StmtList *out, const Stage *st, Map *cleared)
   VEC(Stmt *) seq = {0};
   if (!t->layout || (st->at && map_get(cleared, KEY(t)))) return;
   map_set(cleared, KEY(t), t);
+  int parted = parted_dim(b->m, t);
+  Sym *half = sym_axis(c, SYM_AXIS, "half", ex_int(c, 2));
   for (int d = 0; d < t->rank; d++) {
-    if (t->layout->ring_lo[d]) vec_push(c, &seq, clear_side(b, t, d, false));
-    if (t->layout->ring_hi[d]) vec_push(c, &seq, clear_side(b, t, d, true));
+    if (t->layout->ring_lo[d]) vec_push(c, &seq, clear_side(b, t, d, false, parted, half->self));
+    if (t->layout->ring_hi[d]) vec_push(c, &seq, clear_side(b, t, d, true, parted, half->self));
   }
   if (!seq.n) return;
-  Kernel *k = kernel_of(c, ctx_printf(c, "k%d_ring", b->made++), st_seq(c, seq.v, seq.n));
+  Stmt *all = st_seq(c, seq.v, seq.n);
+  Kernel *k = kernel_of(c, ctx_printf(c, "k%d_ring", b->made++), parted < 0 ? all : st_for(c, LOOP_PARALLEL, half, half->extent, all));
   k->source = "zero ring";
   vec_push(c, out, call(b, k));
 }
