@@ -988,7 +988,7 @@ void emit_plan(Emit *e) {
   e->overflow = LLVMBuildAlloca(e->b, e->i1, "overflow");
   LLVMBuildStore(e->b, LLVMConstNull(e->i1), e->overflow);
   memo_open(e);
-  Expr *bytes[] = {e->m->arena_bytes, e->m->scratch_bytes};
+  Expr *bytes[] = {e->m->arena_bytes, e->m->zeroed_bytes, e->m->scratch_bytes};
   for (int i = 0; i < COUNT(bytes); i++) store_at(e, LLVMGetParam(fn, 1), e->i64, at++, int_value(e, eval(e, bytes[i])));
   for (int i = 0; i < e->m->graph->outputs.n; i++)
     for (int d = 0; d < e->m->graph->outputs.v[i]->rank; d++)

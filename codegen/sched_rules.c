@@ -409,7 +409,7 @@ static const char *rule_nest(Case *k) {
   else str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, lanes, nv, nv);
   str_add(&k->text, "vector %s.v %d; ", nv, lanes);
   int parted;
-  int64_t half;
+  int64_t half = 0;
   const char *rows = part_map(k, v, m1, &parted, &half);
   if (rows) extent[0] = 2, vec_push(k->c, &par, ctx_printf(k->c, "%s.t", rows));
   for (int i = 0; i < rank; i++) {

@@ -13,12 +13,14 @@
  *     (index[dim] + ring_lo[dim]) / div  % mod        (div 1: whole, mod 0: no mod)
  * and has extent  mod ? mod : ceil((shape[dim] + ring_lo + ring_hi) / div).  Elements that no index reaches (ring, channel
  * tail) hold zero. NULL layout = row-major, no ring. NCHW16c with ring 1: {n} {c,div16} {h} {w} {c,mod16}, ring h 1 1, w 1 1.
+ * kept: the ring is zero before the first run, and stays so: the tensor shares its memory with none that lies otherwise.
  * pad: elements left unused behind each step of the dimension, so that steps are not apart by many cache lines' power of two. */
 typedef struct { int8_t dim; int32_t div, mod, pad; } LayoutPart;
 typedef struct Layout {
   int n;
   LayoutPart part[2 * MAX_RANK];
   int32_t ring_lo[MAX_RANK], ring_hi[MAX_RANK];
+  bool kept;
 } Layout;
 
 /* Bytes of a constant: row-major, little endian, often in a mapped file and then aligned to nothing. splat: one element stands for all.

@@ -81,7 +81,7 @@ bool layout_is_plain(const Tensor *t) {
   return true;
 }
 
-/* ---- text: PART,PART... [ring dI=LO:HI ...]   with PART = dI[/DIV][%MOD][+PAD] ---- */
+/* ---- text: PART,PART... [ring dI=LO:HI ... [kept]]   with PART = dI[/DIV][%MOD][+PAD] ---- */
 
 const char *layout_text(Ctx *c, const Layout *l) {
   if (!l) return "";
@@ -98,6 +98,7 @@ const char *layout_text(Ctx *c, const Layout *l) {
       str_add(&s, "%s d%d=%d:%d", any ? "" : " ring", i, l->ring_lo[i], l->ring_hi[i]);
       any = true;
     }
+  if (l->kept) str_add(&s, " kept");
   return s.s ? s.s : "";
 }
 
@@ -147,7 +148,8 @@ static bool take_layout(const char **p, Layout *l) {
     while (take(p, ","));
   if (take(p, " ring "))
     do
-      if (!take_ring(p, l)) return false;
+      if (take(p, "kept")) l->kept = true;
+      else if (l->kept || !take_ring(p, l)) return false;
     while (take(p, " "));
   return **p == 0;
 }

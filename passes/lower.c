@@ -1,6 +1,7 @@
 /* lower.c - pass_lower: a kernel per group, kernels that are equal but for what they are called with shared, and the program of calls.
  *
- * A tensor with a ring is followed by a call that clears it, since the arena's bytes are shared over time.
+ * A tensor with a ring is followed by a call that clears it, since the arena's bytes are shared over time; but for rings that are much of their
+ * tensor, which are kept.
  */
 #include <stdlib.h>
 
@@ -115,6 +116,15 @@ static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high, int parted, E
   return parted >= dim ? st_if(c, ex_eq(c, half, ex_int(c, high)), body, NULL) : body;
 }
 
+/* Is it worth memory of its own that its ring stays zero? One thread clears it in no time and has what it reuses in its cache; of several, each
+ * waits for the lines that another one cleared. The ring is an eighth of the tensor or more, and that small. */
+static bool is_kept(const Module *m, const Tensor *t) {
+  int64_t all, inside;
+  if (m->opt->threads == 1 || t->scope != SCOPE_NONE) return false;
+  if (!ex_is_int(layout_elements(m->c, t), &all) || !ex_is_int(tensor_elements(m->c, t), &inside)) return false;
+  return all - inside >= inside / 8 && all * dtype_bytes(t->dtype) <= m->target->l2_bytes / 2;
+}
+
 /* Of a tensor written in parts, the first writer in a body clears it: the others leave it alone. */
 static void clear_ring(Builder *b, StmtList *out, const Stage *st, Map *cleared) {
   Tensor *t = st->out;
@@ -128,7 +138,7 @@ static void clear_ring(Builder *b, StmtList *out, const Stage *st, Map *cleared)
     if (t->layout->ring_lo[d]) vec_push(c, &seq, clear_side(b, t, d, false, parted, half->self));
     if (t->layout->ring_hi[d]) vec_push(c, &seq, clear_side(b, t, d, true, parted, half->self));
   }
-  if (!seq.n) return;
+  if (!seq.n || (t->layout->kept = is_kept(b->m, t))) return;
   Stmt *all = st_seq(c, seq.v, seq.n);
   Kernel *k = kernel_of(c, ctx_printf(c, "k%d_ring", b->made++), parted < 0 ? all : st_for(c, LOOP_PARALLEL, half, half->extent, all));
   k->source = "zero ring";

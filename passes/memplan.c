@@ -2,7 +2,8 @@
  *
  * Intervals of life over the program's calls; tensors of constant size are placed greedily by size, each at the lowest free offset
  * (Pisarchyk and Lee, arXiv 2001.03288); tensors of symbolic size share slots behind them, as large as their largest tenant. What a loop's
- * body shares with the outside lives through the whole loop. A result takes the place of an operand that dies in the same call if the kernel reads each element of
+ * body shares with the outside lives through the whole loop. Tensors whose rings are kept stand in front of all, where only tensors that lie
+ * alike follow each other. A result takes the place of an operand that dies in the same call if the kernel reads each element of
  * it only where it writes that element of the result.
  */
 #include <stdlib.h>
@@ -89,15 +90,17 @@ static void share_params(Ctx *c, Kernel *k, int a, int b) {
   k->shares[a] = k->shares[b] = true;
 }
 
+static bool is_kept(const Life *l) { return l->t->layout && l->t->layout->kept; }
+
 /* The call at time p->now: its result's life is joined to that of an operand that ends here. */
 static void join_call(Plan *p, const Stmt *s) {
   Kernel *k = s->kernel;
   for (int o = 0; o < k->nparams; o++) {
     Life *out = k->writes[o] ? life_of(p, s->args[o]) : NULL;
-    if (!out || out->first != p->now || out->place_of) continue;
+    if (!out || out->first != p->now || out->place_of || is_kept(out)) continue;
     for (int i = 0; i < k->nparams; i++) {
       Life *in = k->writes[i] ? NULL : life_of(p, s->args[i]);
-      if (!in || in->last != p->now || in->bytes != out->bytes || in->t->dtype != out->t->dtype) continue;
+      if (!in || is_kept(in) || in->last != p->now || in->bytes != out->bytes || in->t->dtype != out->t->dtype) continue;
       while (in->place_of) in = life_of(p, in->place_of);
       if (in->last > p->now || !memplan_reads_in_place(k->body, k->params[o], k->params[i])) continue;
       out->place_of = in->t;
@@ -144,10 +147,10 @@ static int by_offset(const void *a, const void *b) {
 }
 
 /* The lowest offset at which l meets none of the placed lives that overlap it in time. */
-static int64_t lowest_gap(Plan *p, Life **placed, int n, const Life *l) {
+static int64_t lowest_gap(Plan *p, Life **placed, int n, const Life *l, int64_t start) {
   Life **near = NEW_ARRAY(p->c, Life *, n + 1);
   int count = 0;
-  int64_t at = 0;
+  int64_t at = start;
   for (int i = 0; i < n; i++)
     if (overlap(placed[i], l)) near[count++] = placed[i];
   qsort(near, (size_t)count, sizeof *near, by_offset);
@@ -158,15 +161,38 @@ static int64_t lowest_gap(Plan *p, Life **placed, int n, const Life *l) {
   return at;
 }
 
-static int64_t place_constant_sizes(Plan *p) {
+static const char *form_of(Ctx *c, const Tensor *t) { return ctx_intern(c, ctx_printf(c, "%s %s", tensor_type_text(c, t), layout_text(c, t->layout))); }
+
+/* In the place of another one that lies alike and is dead then, or behind all so far. Returns where the last one ends. */
+static int64_t place_kept(Plan *p) {
+  VEC(Life *) placed = {0};
+  int64_t end = 0;
+  for (int i = 0; i < p->lives.n; i++) {
+    Life *l = &p->lives.v[i];
+    if (!is_kept(l)) continue;
+    l->offset = -1;
+    for (int k = 0; k < placed.n && l->offset < 0; k++) {
+      const Life *other = placed.v[k];
+      bool taken = form_of(p->c, l->t) != form_of(p->c, other->t);
+      for (int q = 0; q < placed.n && !taken; q++) taken = placed.v[q]->offset == other->offset && overlap(placed.v[q], l);
+      if (!taken) l->offset = other->offset;
+    }
+    if (l->offset < 0) l->offset = end, end += l->size;
+    l->t->offset = ex_int(p->c, l->offset);
+    vec_push(p->c, &placed, l);
+  }
+  return end;
+}
+
+static int64_t place_constant_sizes(Plan *p, int64_t start) {
   Life **order = NEW_ARRAY(p->c, Life *, p->lives.n + 1);
   int n = 0;
-  int64_t total = 0;
+  int64_t total = start;
   for (int i = 0; i < p->lives.n; i++)
-    if (p->lives.v[i].size >= 0 && !p->lives.v[i].place_of) order[n++] = &p->lives.v[i];
+    if (p->lives.v[i].size >= 0 && !p->lives.v[i].place_of && !is_kept(&p->lives.v[i])) order[n++] = &p->lives.v[i];
   qsort(order, (size_t)n, sizeof *order, by_size);
   for (int i = 0; i < n; i++) {
-    order[i]->offset = lowest_gap(p, order, i, order[i]);
+    order[i]->offset = lowest_gap(p, order, i, order[i], start);
     order[i]->t->offset = ex_int(p->c, order[i]->offset);
     total = MAX(total, order[i]->offset + order[i]->size);
   }
@@ -240,7 +266,9 @@ void pass_memplan(Module *m) {
   measure(&p);
   p.now = 0;
   join(&p, m->program);
-  m->arena_bytes = place_symbolic_sizes(&p, place_constant_sizes(&p));
+  int64_t kept = place_kept(&p);
+  m->zeroed_bytes = ex_int(p.c, kept);
+  m->arena_bytes = place_symbolic_sizes(&p, place_constant_sizes(&p, kept));
   for (int i = 0; i < p.lives.n; i++) {
     Life *place = &p.lives.v[i];
     while (place->place_of) place = life_of(&p, place->place_of);

@@ -63,6 +63,7 @@ struct Module {
   Kernel *stop;                    /* a CALL of it ends the program: the shapes break what the model was compiled under */
   Stmt *program;                   /* CALLs, and FOR / IF / SEQ around them */
   Expr *arena_bytes;               /* of all SCOPE_ARENA tensors */
+  Expr *zeroed_bytes;              /* of these, at the beginning, those that are zero before the first run: rings that are kept */
   VEC(Tensor *) consts;            /* SCOPE_CONST tensors in execution order; offset set */
   Expr *scratch_bytes;             /* per thread */
   int64_t weight_bytes;            /* of all of consts with their gaps (weights_write gives the bytes) */

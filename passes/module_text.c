@@ -250,6 +250,8 @@ static void add_memory(Printer *p) {
   if (m->arena_bytes) {
     str_add(&p->s, " arena ");
     add_expr(p, &p->canon, m->arena_bytes);
+    str_add(&p->s, " zeroed ");
+    add_expr(p, &p->canon, m->zeroed_bytes);
     str_add(&p->s, " scratch ");
     add_expr(p, &p->canon, m->scratch_bytes);
   }

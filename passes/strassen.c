@@ -222,10 +222,10 @@ static const char *weigh(const Product *k) {
   if (is_map(k) && k->half % target_lanes(t, 32)) return "halves of the channels are no whole blocks";
   if (k->depth < LEAST_DEPTH) return "short sums: what they add up is as long";
   double of_a = 2.75 * m * depth, of_c = 3.5 * m * n, piece = (double)(PRODUCTS * k->block * k->panel), weights = 4 * depth * n;
-  double products = m * n * depth / lanes / t->rate.fma, larger = weights * PRODUCTS / BLOCKS;
+  double all = m * n * depth / lanes / t->rate.fma, larger = weights * PRODUCTS / BLOCKS;
   double sums = (1.5 * of_a * vector_cycles(t, 4 * of_a) + of_c * vector_cycles(t, 4 * piece) + m * n * result_cycles(t, 4 * m * n + larger)) / lanes + split_cycles(k);
-  double direct = bilinear_cycles(t, products, BILINEAR_EVEN, weights);
-  double fewer = bilinear_cycles(t, products * waste(k) * PRODUCTS / (2 * BLOCKS) + sums, BILINEAR_EVEN, larger);
+  double direct = bilinear_cycles(t, all, BILINEAR_EVEN, weights);
+  double fewer = bilinear_cycles(t, all * waste(k) * PRODUCTS / (2 * BLOCKS) + sums, BILINEAR_EVEN, larger);
   return fewer < direct * 0.975 ? NULL : "the sums cost what the multiplications save";
 }
 

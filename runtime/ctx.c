@@ -10,7 +10,7 @@ static bool is_size(int64_t n) { return n >= 0 && (uint64_t)n <= PTRDIFF_MAX - R
 
 bool rt_memory_bytes(const int64_t *plan, int32_t threads, size_t *bytes) {
   size_t scratch, whole;
-  if (!is_size(plan[DLC_PLAN_ARENA]) || !is_size(plan[DLC_PLAN_SCRATCH])) return false;
+  if (!is_size(plan[DLC_PLAN_ARENA]) || plan[DLC_PLAN_ZEROED] < 0 || plan[DLC_PLAN_ZEROED] > plan[DLC_PLAN_ARENA] || !is_size(plan[DLC_PLAN_SCRATCH])) return false;
   if (__builtin_mul_overflow(rt_scratch_stride(plan), (size_t)threads, &scratch)) return false;
   if (__builtin_add_overflow(line((size_t)plan[DLC_PLAN_ARENA]), scratch, &whole) || whole > PTRDIFF_MAX) return false;
   *bytes = whole;
@@ -80,6 +80,7 @@ bool ctx_reserve(dlc_ctx *ctx, size_t bytes) {
   if (bytes <= ctx->memory.bytes) return true;
   if (ctx->fixed) return false;
   block_free(&ctx->memory, &ctx->opts);
+  ctx->zeroed = false;
   return block_new(&ctx->memory, &ctx->opts, bytes);
 }
 
@@ -167,7 +168,7 @@ int dlc_rt_workspace_size(const dlc_opts *opts, const int64_t *dims, size_t *byt
 int dlc_rt_trim(dlc_ctx *ctx) {
   if (!ctx) return DLC_E_ARG;
   if (atomic_exchange(&ctx->busy, 1)) return DLC_E_BUSY;
-  if (!ctx->fixed) block_free(&ctx->memory, &ctx->opts);
+  if (!ctx->fixed) block_free(&ctx->memory, &ctx->opts), ctx->zeroed = false;
   atomic_store(&ctx->busy, 0);
   return DLC_OK;
 }

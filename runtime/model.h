@@ -10,7 +10,7 @@
 typedef struct dlc_rt dlc_rt;    /* the execution state of one call: threads, scratch */
 
 /* What plan answers: bytes of the arena, bytes of scratch for each thread, from there on the dims of every output in order. */
-enum { DLC_PLAN_ARENA, DLC_PLAN_SCRATCH, DLC_PLAN_DIMS };
+enum { DLC_PLAN_ARENA, DLC_PLAN_ZEROED, DLC_PLAN_SCRATCH, DLC_PLAN_DIMS };
 
 /* A kernel runs lo..hi of its parallel loop. bufs: its params; syms: values of the model's symbols; scratch: this
  * thread's own, as long as planned, 64-byte aligned. */

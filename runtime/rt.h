@@ -70,6 +70,7 @@ struct dlc_ctx {
   bool fixed;                                /* in the caller's memory: cannot grow */
   bool planned;                              /* `plan` is that of `bound` */
   Block self, memory;                        /* memory: arena, then scratch */
+  bool zeroed;                               /* what the plan wants to be zero before the first run is */
   const unsigned char *weights;
   int64_t *bound, *syms, *plan;              /* symbols from the inputs; those for main to change; the plan */
   void **io;

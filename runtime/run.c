@@ -277,6 +277,8 @@ static int execute(dlc_ctx *ctx) {
   ctx->rt.scratch_stride = rt_scratch_stride(ctx->plan);
   ctx->rt.scratch = ctx->memory.at + (bytes - ctx->rt.scratch_stride * (size_t)ctx->rt.threads);
   ctx->rt.step = 0;
+  if (!ctx->zeroed && ctx->plan[DLC_PLAN_ZEROED]) memset(ctx->memory.at, 0, (size_t)ctx->plan[DLC_PLAN_ZEROED]);
+  ctx->zeroed = true;
   pool_start(&ctx->rt);
   FpMode before = fp_set((ctx->opts.flags & DLC_FLUSH_DENORMALS) != 0);
   int code = d->main(&ctx->rt, ctx->memory.at, ctx->weights, ctx->io, ctx->syms);
@@ -330,6 +332,7 @@ int32_t dlc_rt_run_static(void *const *io, int64_t *syms, void *workspace) {
   size_t bytes;
   if (d->plan(syms, plan) || !rt_memory_bytes(plan, 1, &bytes)) return DLC_E_SHAPE;
   if (!workspace && bytes) return DLC_E_ARG;
+  if (bytes) memset(workspace, 0, (size_t)plan[DLC_PLAN_ZEROED]);
   size_t scratch_at = ((size_t)plan[DLC_PLAN_ARENA] + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
   dlc_opts opts = {.struct_size = sizeof opts, .flags = DLC_SHARE_WEIGHTS};
   char *scratch = workspace ? (char *)workspace + scratch_at : NULL;

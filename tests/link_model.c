@@ -15,6 +15,7 @@ static void affine(void *const *bufs, const int64_t *syms, int64_t lo, int64_t h
 
 static int32_t plan(const int64_t *syms, int64_t *result) {
   result[DLC_PLAN_ARENA] = 256;
+  result[DLC_PLAN_ZEROED] = 0;
   result[DLC_PLAN_SCRATCH] = 16;
   result[DLC_PLAN_DIMS] = result[DLC_PLAN_DIMS + 2] = syms[0];
   result[DLC_PLAN_DIMS + 1] = result[DLC_PLAN_DIMS + 3] = 4;

@@ -644,6 +644,7 @@ static void run_kernels(Module *m, const Fuzz *f, Array *out) {
   int64_t bytes = expr_eval(&p.env, m->arena_bytes).i;
   p.arena = malloc((size_t)bytes + 64);
   memset(p.arena, 0x7f, (size_t)bytes + 64);                 /* what nobody writes is a huge number */
+  memset(p.arena, 0, (size_t)expr_eval(&p.env, m->zeroed_bytes).i);
   p.inputs = NEW_ARRAY(m->c, void *, g->inputs.n + 1);
   p.outputs = NEW_ARRAY(m->c, void *, g->outputs.n + 1);
   for (int i = 0; i < g->inputs.n; i++) p.inputs[i] = (void *)f->inputs.v[i].data;

@@ -290,6 +290,7 @@ static void finish(Case *k, const char *rule, int n) {
   arena = size(k, k->m->arena_bytes);
   char *memory = malloc((size_t)arena + 64);
   memset(memory, 0x7f, (size_t)arena + 64);                  /* what nobody writes is a huge number */
+  memset(memory, 0, (size_t)size(k, k->m->zeroed_bytes));
   k->weights = test_weights(k->m);
   run_program(k, memory, k->m->program);
   free(k->weights);

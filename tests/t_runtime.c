@@ -43,6 +43,7 @@ static void positive(void *const *bufs, const int64_t *syms, int64_t lo, int64_t
 static int32_t plan(const int64_t *syms, int64_t *result) {
   int64_t n;
   if (__builtin_mul_overflow(syms[0], syms[1], &n) || __builtin_mul_overflow(n, 4, &result[DLC_PLAN_ARENA])) return 1;
+  result[DLC_PLAN_ZEROED] = 0;
   result[DLC_PLAN_SCRATCH] = 64;
   memcpy(&result[DLC_PLAN_DIMS], syms, 3 * sizeof *syms);
   return 0;
