@@ -7,7 +7,7 @@
 #include "../ir/diag.h"
 
 static const struct { Target t; const char *needs; } rows[] = {
-#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, l1, l2, l3, {0}}, needs},
+#define TARGET(name, triple, cpu, features, needs, bits, regs, fma, l1, l2, l3) {{name, triple, cpu, features, bits, regs, fma, l1, l2, l3, {0, 0, 0, 0, 0}}, needs},
 #define CPU(...)
 #include "targets.def"
 #undef TARGET

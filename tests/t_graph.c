@@ -249,9 +249,9 @@ static bool layout_fails(const char *text) { return FAILS(E0309, "layout", layou
 
 static void test_layout_text(void) {
   static const char *const texts[] = { "d0,d1/16,d2,d3,d1%16 ring d2=1:1 d3=1:1", "d1,d0", "d0/4%2,d0%4,d0/8",
-                                      "d0 ring d0=0:3" };
+                                      "d0 ring d0=0:3", "d0 ring d0=0:3 kept" };
   for (int i = 0; i < COUNT(texts); i++) expect_same(layout_text(c, layout_parse(c, texts[i])), texts[i]);
-  static const char *const bad[] = { "d0,", "x", "d0/0", "d99", "d0 ring d0=1", "d0%", "d0/99999999999" };
+  static const char *const bad[] = { "d0,", "x", "d0/0", "d99", "d0 ring d0=1", "d0 ring kept d0=1:1", "d0%", "d0/99999999999" };
   for (int i = 0; i < COUNT(bad); i++) CU_ASSERT(layout_fails(bad[i]));
   Tensor *t = tensor_new(c, "t", DT_F32, 2, (Expr *[]){ ex_int(c, 2), ex_int(c, 3) });
   CU_ASSERT(layout_is_plain(t));

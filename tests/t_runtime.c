@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,10 +41,13 @@ static void positive(void *const *bufs, const int64_t *syms, int64_t lo, int64_t
   *(int64_t *)bufs[2] = n;
 }
 
+enum { KEPT = 16 };                /* bytes of the arena that are to be zero before the first run */
+static bool were_zero;             /* so they were when the last run began */
+
 static int32_t plan(const int64_t *syms, int64_t *result) {
   int64_t n;
   if (__builtin_mul_overflow(syms[0], syms[1], &n) || __builtin_mul_overflow(n, 4, &result[DLC_PLAN_ARENA])) return 1;
-  result[DLC_PLAN_ZEROED] = 0;
+  result[DLC_PLAN_ZEROED] = result[DLC_PLAN_ARENA] < KEPT ? 0 : KEPT;
   result[DLC_PLAN_SCRATCH] = 64;
   memcpy(&result[DLC_PLAN_DIMS], syms, 3 * sizeof *syms);
   return 0;
@@ -51,6 +55,8 @@ static int32_t plan(const int64_t *syms, int64_t *result) {
 
 static int32_t program(dlc_rt *rt, char *arena, const unsigned char *weights, void *const *io, int64_t *syms) {
   void *bufs[] = {io[0], (void *)weights, arena, io[2]}, *last[] = {io[1], io[3], &syms[2]};
+  were_zero = true;
+  for (int i = 0; i < KEPT && syms[0] * syms[1] * 4 >= KEPT; i++) were_zero &= !arena[i];
   for (int i = 0; i < 2; i++) {
     dlc_rt_parallel(rt, scale, bufs, syms, syms[0]);
     dlc_rt_parallel(rt, add, bufs, syms, syms[0]);
@@ -273,7 +279,8 @@ static int allocated;
 static void *count_allocate(void *user, size_t bytes, size_t align) {
   if (*(int *)user) return NULL;
   allocated++;
-  return aligned_alloc(align, (bytes + align - 1) / align * align);
+  void *memory = aligned_alloc(align, (bytes + align - 1) / align * align);
+  return memory ? memset(memory, 0x55, bytes) : NULL;
 }
 static void count_release(void *user, void *memory, size_t bytes) { allocated--, free(memory); }
 
@@ -287,9 +294,12 @@ static void test_memory(void) {
   dlc_ctx *ctx = context(o);
   Call small = call_new(4, 8), large = call_new(500, 2000); /* 4 MB of arena */
   CU_ASSERT_EQUAL(run(ctx, &small), DLC_OK);
+  CU_ASSERT(were_zero);
   int before = allocated;
   CU_ASSERT_EQUAL(run(ctx, &large), DLC_OK);
+  CU_ASSERT(were_zero);                                      /* in memory that is new */
   CU_ASSERT_EQUAL(run(ctx, &small), DLC_OK);
+  CU_ASSERT(!were_zero);                                     /* as the run before left them */
   CU_ASSERT_EQUAL(wrong(&large) + wrong(&small), 0);
   CU_ASSERT_EQUAL(allocated, before);
   CU_ASSERT_EQUAL(dlc_rt_trim(ctx), DLC_OK);
@@ -298,6 +308,7 @@ static void test_memory(void) {
   CU_ASSERT_EQUAL(run(ctx, &small), DLC_E_NOMEM);
   refuse = 0;
   CU_ASSERT_EQUAL(run(ctx, &small), DLC_OK);
+  CU_ASSERT(were_zero);
   dlc_rt_ctx_free(ctx);
   CU_ASSERT_EQUAL(allocated, 0);
   refuse = 1;
