@@ -279,7 +279,8 @@ typedef struct { Ctx *c; double bytes; } Read;
 static void add_read(const Expr *e, void *user) {
   Read *r = user;
   int64_t n;
-  if (e->op == EX_LOAD && !e->u.tensor->data) r->bytes += ex_is_int(layout_elements(r->c, e->u.tensor), &n) ? (double)n * dtype_bytes(e->u.tensor->dtype) : 0;
+  if (e->op != EX_LOAD || e->u.tensor->data || !ex_is_int(layout_elements(r->c, e->u.tensor), &n)) return;
+  r->bytes += (double)n * dtype_bytes(e->u.tensor->dtype);
 }
 
 /* Threads that part panels read half of the rows where another one made them; threads that part rows read all panels from memory. */
@@ -347,10 +348,10 @@ static int64_t outer_loops(Plan *p) {
 }
 
 /* Constants come from memory at a fraction of the speed at which tiles could use them: while the tiles of a panel are computed the next one is
- * asked for, evenly, a few lines at a time. A panel that one tile uses is a part of a stream: that is asked for some way ahead, unless the
- * whole of it may still be in the cache. */
+ * asked for, evenly, a line at a time where loops are short enough: some CPUs take many at once much slower. A panel that one tile uses is a
+ * part of a stream: that is asked for some way ahead, unless the whole of it may still be in the cache. */
 static void look_ahead(Plan *p) {
-  enum { AT_ONCE = 8, AHEAD = 3072 };
+  enum { AT_ONCE = 8, AHEAD = 3072 };                        /* lines, at the most; bytes, within a page's length of what is read */
   const Loop *vector = &p->loop[p->v];
   int64_t panel = p->tile.v * p->k->lanes * 4, steps = 1;
   int n = 0;
