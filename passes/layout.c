@@ -1,11 +1,14 @@
 /* layout.c - pass_layout: an index map per tensor, for the whole model.
  *
- * Feature maps that convolutions make, or that are read with the channels contiguous, are stored NCHWc: channels split
- * by the vector width, the block innermost; element-wise and window stages that read such a map the same way follow. Where
- * a part of the channels is read that begins inside a block, the channels lie last instead. A tensor that is read with zero
+ * A map lies in rows, NCHWc (channels split by the vector width, the block innermost) or with its channels last, whichever costs least: what its
+ * maker and all of its readers pay for a vector, from the last reader of the model back and then, as makers' own maps are laid out, forward.
+ * Convolutions write blocks and channels that lie last as they are made, and element-wise and window stages follow what they read; rows of
+ * products by weights are read along; parts that begin inside a block are taken from it an element at a time. A tensor that is read with zero
  * padding gets a ring of zeros as wide as its readers need, so that padded loads become plain ones; a model input gets a
  * ringed copy. Everything else stays row-major.
  */
+#include <math.h>
+
 #include "passes.h"
 #include "stages.h"
 
@@ -81,8 +84,12 @@ static bool is_map(const Tensor *t, int lanes) {
   return t->rank >= 3 && t->rank <= 5 && t->dtype == DT_F32 && ex_is_int(t->shape[1], &channels) && channels * 2 >= lanes;
 }
 
-/* ---- who reads a map, and how ---- */
-typedef struct { int all, lines; bool skewed; } Readers;     /* lines: along whose last axis the channels lie; skewed: blocks begin inside others */
+/* ---- who reads a map, and what that costs ---- */
+/* Cycles for a vector of a map that is not read or written as it lies: an element at a time; twice so; in lines that are apart from each other,
+ * once or, as products do, for every panel; lines that are not those of the neighbouring point. */
+static const double SCATTERED = 25, OFTEN = 50, APART = 1, AGAIN = 1000, NEXT = 0.5;
+typedef enum { IN_ROWS, IN_BLOCKS, CHANNELS_LAST, WAYS } Way;
+typedef struct { double lines; bool skewed; } Readers;    /* lines: those along whose last axis the channels lie, more than others */
 
 static Readers *readers_of(Planner *p, const Tensor *t) {
   Readers *r = map_get(&p->readers, KEY(t));
@@ -117,8 +124,7 @@ static void count_reader(const Expr *e, void *user) {
   bool line = last && !is_contraction(r->reduce) && expr_is_linear(r->p->c, e->a[1], last, &step, &rest) && ex_equals_int(step, 1);
   for (int d = 2; d < e->n; d++) line &= last && !expr_uses(e->a[d], last);
   Readers *k = readers_of(r->p, e->u.tensor);
-  k->all++;
-  k->lines += line;
+  k->lines += line ? APART : -AGAIN;
   for (int i = 1; is_contraction(r->reduce) && i < r->reduce->n; i++) {
     if (!is_skewed(r, e, r->reduce->a[i]->u.sym)) continue;
     k->skewed = true;
@@ -166,15 +172,35 @@ static void survey(Planner *p, Body *b) {
   }
 }
 
-static bool wants_blocks(Planner *p, const Stage *st) {
-  if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return false;
+/* What its maker and its readers pay for each way that the stage's map may lie. */
+static void weigh_ways(Planner *p, const Stage *st, double *cost) {
+  const Readers *k = readers_of(p, st->out);
   Roles r = {.c = p->c, .st = st, .lanes = p->lanes};
   Expr *red = stage_reduce(st->body);
-  if (map_get(&p->rows, KEY(st->out))) return false;
-  if (!red && map_get(&p->turned, KEY(st->out))) return true;
+  bool product = is_contraction(red), rows = map_get(&p->rows, KEY(st->out)), turned = map_get(&p->turned, KEY(st->out));
   expr_visit(st->body, find_roles, &r);
-  if (is_contraction(red)) expr_visit(red->a[0], find_factors, &r);
-  return !r.row_major && (r.same_channel || r.channel_last || (r.weights && r.map));
+  if (product) expr_visit(red->a[0], find_factors, &r);
+  bool by_channels = r.same_channel || r.channel_last || (r.weights && r.map), by_rows = product && r.row_major;
+  if (!red && turned) by_channels = true, by_rows = false;   /* read with the channels last: turned once, here */
+  double skew = k->skewed ? SCATTERED / 2 : 0;               /* of some of its readers */
+  cost[IN_ROWS] = by_channels ? SCATTERED : 0;
+  cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + skew;
+  cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
+  if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
+}
+
+/* The way that costs least; rows where there is no choice. */
+static Way choose_way(Planner *p, const Stage *st) {
+  static const char *const names[WAYS] = {"rows", "blocks of channels", "channels last"};
+  double cost[WAYS];
+  Way best = IN_ROWS;
+  if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return IN_ROWS;
+  weigh_ways(p, st, cost);
+  for (Way way = IN_BLOCKS; way < WAYS; way++)
+    if (cost[way] < cost[best] && (way != CHANNELS_LAST || !st->at)) best = way;
+  if (p->m->opt->explain)
+    str_add(&p->m->notes, "  %s: %s (cycles a vector: rows %g, blocks %g, last %g)\n", st->out->name, names[best], cost[0], cost[1], cost[2]);
+  return best;
 }
 
 /* A model output is row-major: a blocked map is made first and copied. */
@@ -219,15 +245,14 @@ static void choose_blocks(Planner *p, Body *b) {
       if (it->body[k]) choose_blocks(p, it->body[k]);
     if (it->kind != ITEM_GROUP) continue;
     Stage *st = group_root(it->group);
-    if (st->out->layout || !wants_blocks(p, st)) continue;
+    Way way = st->out->layout ? IN_ROWS : choose_way(p, st);
+    if (way == IN_ROWS) continue;
     i += rows_to_blocks(p, b, i);
     if (st->out->scope == SCOPE_OUTPUT) {
       if (!stage_reduce(st->body) || st->at) continue;
       split_output(p, b, i);
     }
-    const Readers *r = readers_of(p, st->out);
-    bool lines = r->all && r->all == r->lines && is_contraction(stage_reduce(st->body));
-    if (!st->at && (lines || r->skewed)) channels_last(p->c, st->out);
+    if (way == CHANNELS_LAST) channels_last(p->c, st->out);
     else block_channels(p->c, st->out, p->lanes);
   }
 }
