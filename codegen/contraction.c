@@ -274,6 +274,13 @@ static void split_panel(Plan *p) {
   str_add(&p->splits, " -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; vector %s.v %d; ", v, v, v, lanes, v, v, v, v, lanes);
 }
 
+/* Of the panel's constants for one of its columns; not positive: a sum is open. */
+static int64_t column_bytes(const Plan *p) {
+  int64_t bytes = 4;
+  for (int i = 1; i < p->w.reduce->n; i++) bytes *= const_extent(p->w.reduce->a[i]->u.sym->extent);
+  return bytes;
+}
+
 /* ---- threads ---- */
 typedef struct { Ctx *c; double bytes; } Read;
 static void add_read(const Expr *e, void *user) {
@@ -287,8 +294,7 @@ static void add_read(const Expr *e, void *user) {
 static bool rows_are_far(const Plan *p) {
   const Target *t = p->k->m->target;
   Read rows = {p->k->c, 0};
-  double panels = (double)p->loop[p->v].n * 4;
-  for (int i = 1; i < p->w.reduce->n; i++) panels *= (double)const_extent(p->w.reduce->a[i]->u.sym->extent);
+  double panels = (double)p->loop[p->v].n * (double)column_bytes(p);
   for (int i = 0; i < p->n; i++)
     if (i != p->v && p->loop[i].panel) panels *= (double)p->loop[i].n;
   expr_visit(p->w.broadcast, add_read, &rows);
@@ -353,9 +359,8 @@ static int64_t outer_loops(Plan *p) {
 static void look_ahead(Plan *p) {
   enum { AT_ONCE = 8, AHEAD = 3072 };                        /* lines, at the most; bytes, within a page's length of what is read */
   const Loop *vector = &p->loop[p->v];
-  int64_t panel = p->tile.v * p->k->lanes * 4, steps = 1;
+  int64_t panel = p->tile.v * p->k->lanes * column_bytes(p), steps = 1;
   int n = 0;
-  for (int i = 1; i < p->w.reduce->n; i++) panel *= const_extent(p->w.reduce->a[i]->u.sym->extent);
   if (!p->constant || panel <= 0 || vector->n < 0) return;
   int64_t lines = (panel + LINE - 1) / LINE, all = panel * ((vector->n + p->tile.v * p->k->lanes - 1) / (p->tile.v * p->k->lanes));
   if (!p->tile.ahead && all <= 2 * p->k->m->target->l2_bytes) return;

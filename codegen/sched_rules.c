@@ -366,18 +366,13 @@ static const char *sums_aside(Case *k, const char *r) {
   return ctx_printf(k->c, "%s.o %s.u", r, r);
 }
 
-/* The first row axis of a map, or its images, in halves, outside of all: threads part them as the stages around it do, and read what they made. */
-static const char *part_map(Case *k, int v, int m1, int *axis, int64_t *half) {
-  *axis = -1;
-  if (k->m->opt->threads == 1 || k->loop || v != 1) return NULL;
-  for (int i = 0; i < k->st->out->rank && *axis < 0; i++)
-    if (is_loop(k, i) && i != v && i != m1 && rule_axis_extent(k, i) != 1) *axis = i;
-  int64_t n = *axis < 0 ? 1 : rule_axis_extent(k, *axis);
-  const char *name = *axis < 0 ? NULL : rule_axis_name(k, *axis);
-  if (n < 2 || n % 2) return *axis = -1, NULL;
-  *half = n / 2;
-  str_add(&k->text, "split %s %lld -> %s.t %s.s; ", name, (long long)*half, name, name);
-  return name;
+/* The axis whose halves stand outside of all, so that threads read what they made; -1: none, or one that does not lie outside of the vectors. */
+static int parted_axis(Case *k, int v, int m1) {
+  Expr *extent[MAX_RANK];
+  if (k->loop || v != 1) return -1;
+  for (int i = 0; i < k->st->out->rank; i++) extent[i] = stage_shape(k->st, i);
+  int axis = stage_parted_axis(k->m, extent, k->st->out->rank);
+  return axis == m1 || (axis >= 0 && !is_loop(k, axis)) ? -1 : axis;
 }
 
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
@@ -408,15 +403,17 @@ static const char *rule_nest(Case *k) {
   if (wide) str_add(&k->text, "split %s %d -> %s.o %s.p; split %s.p %d -> %s.u %s.v; unroll %s.u; ", nv, SUMS * lanes, nv, nv, nv, lanes, nv, nv, nv);
   else str_add(&k->text, k->loop ? "split %s %d -> %s.o %s.v; " : "chunk %s %d -> %s.o %s.v; ", nv, lanes, nv, nv);
   str_add(&k->text, "vector %s.v %d; ", nv, lanes);
-  int parted;
-  int64_t half = 0;
-  const char *rows = part_map(k, v, m1, &parted, &half);
-  if (rows) extent[0] = 2, vec_push(k->c, &par, ctx_printf(k->c, "%s.t", rows));
+  int parted = parted_axis(k, v, m1);
+  if (parted >= 0) {
+    const char *rows = rule_axis_name(k, parted);
+    str_add(&k->text, "split %s %lld -> %s.t %s.s; ", rows, (long long)rule_axis_extent(k, parted) / 2, rows, rows);
+    extent[0] = 2, vec_push(k->c, &par, ctx_printf(k->c, "%s.t", rows));
+  }
   for (int i = 0; i < rank; i++) {
     if (!is_loop(k, i) || i == m1) continue;
     int64_t e = rule_axis_extent(k, i);
-    extent[par.n] = i == parted ? half : i == v && e > 0 ? (e + lanes - 1) / lanes : e;
-    vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : i == parted ? ctx_printf(k->c, "%s.s", rows) : rule_axis_name(k, i));
+    extent[par.n] = i == parted ? e / 2 : i == v && e > 0 ? (e + lanes - 1) / lanes : e;
+    vec_push(k->c, &par, i == v ? ctx_printf(k->c, "%s.o", nv) : i == parted ? ctx_printf(k->c, "%s.s", rule_axis_name(k, i)) : rule_axis_name(k, i));
   }
   for (int i = 0; i < par.n; i++) str_add(&order, " %s", par.v[i]);
   if (m1 >= 0) {

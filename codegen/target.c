@@ -1,6 +1,7 @@
 /* target.c - the rows of targets.def, and "host": the widest row that this machine has, tuned for its CPU and its caches. */
 #include "codegen.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -67,7 +68,7 @@ static int list_length(const char *list) {
 
 int64_t target_host_cache(Ctx *c, int level, int *sharers) {
   char line[256];
-  *sharers = 1;
+  *sharers = level < 3 ? 1 : INT_MAX;                        /* as it mostly is, where nothing is said */
   for (int i = 0; i < 10; i++) {
     const char *folder = ctx_printf(c, "/sys/devices/system/cpu/cpu0/cache/index%d", i);
     if (!read_line(ctx_printf(c, "%s/level", folder), line, sizeof line) || strtol(line, NULL, 10) != level) continue;

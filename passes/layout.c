@@ -198,7 +198,7 @@ static Way choose_way(Planner *p, const Stage *st) {
   weigh_ways(p, st, cost);
   for (Way way = IN_BLOCKS; way < WAYS; way++)
     if (cost[way] < cost[best] && (way != CHANNELS_LAST || !st->at)) best = way;
-  if (p->m->opt->explain)
+  if (p->m->opt->explain && st->out->scope != SCOPE_OUTPUT)    /* an output lies in rows in the end */
     str_add(&p->m->notes, "  %s: %s (cycles a vector: rows %g, blocks %g, last %g)\n", st->out->name, names[best], cost[0], cost[1], cost[2]);
   return best;
 }

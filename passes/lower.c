@@ -90,14 +90,6 @@ static Stmt *clear_elements(Builder *b, Side *s) {
   return apart ? all : other_loops(c, s, all);
 }
 
-/* Threads part a ring as stages part the map: by images or rows, whichever come first, in two halves. -1: not at all. */
-static int parted_dim(const Module *m, const Tensor *t) {
-  int64_t n;
-  for (int d = 0; m->opt->threads != 1 && d < t->rank; d++)
-    if (d != 1 && !ex_equals_int(t->shape[d], 1)) return ex_is_int(t->shape[d], &n) && n % 2 == 0 ? d : -1;
-  return -1;
-}
-
 /* In dimension `dim`: dimensions before it run over the inside, later ones over their rings too. half: the number of it, in dimension `parted`. */
 static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high, int parted, Expr *half) {
   Ctx *c = b->c;
@@ -116,6 +108,12 @@ static Stmt *clear_side(Builder *b, Tensor *t, int dim, bool high, int parted, E
   return parted >= dim ? st_if(c, ex_eq(c, half, ex_int(c, high)), body, NULL) : body;
 }
 
+static bool has_ring(const Tensor *t) {
+  bool any = false;
+  for (int d = 0; d < t->rank; d++) any |= t->layout->ring_lo[d] || t->layout->ring_hi[d];
+  return any;
+}
+
 /* Is it worth memory of its own that its ring stays zero? One thread clears it in no time and has what it reuses in its cache; of several, each
  * waits for the lines that another one cleared. The ring is an eighth of the tensor or more, and that small. */
 static bool is_kept(const Module *m, const Tensor *t) {
@@ -132,13 +130,13 @@ static void clear_ring(Builder *b, StmtList *out, const Stage *st, Map *cleared)
   VEC(Stmt *) seq = {0};
   if (!t->layout || (st->at && map_get(cleared, KEY(t)))) return;
   map_set(cleared, KEY(t), t);
-  int parted = parted_dim(b->m, t);
+  if (!has_ring(t) || (t->layout->kept = is_kept(b->m, t))) return;
+  int parted = stage_parted_axis(b->m, t->shape, t->rank);     /* as stages part the map */
   Sym *half = sym_axis(c, SYM_AXIS, "half", ex_int(c, 2));
   for (int d = 0; d < t->rank; d++) {
     if (t->layout->ring_lo[d]) vec_push(c, &seq, clear_side(b, t, d, false, parted, half->self));
     if (t->layout->ring_hi[d]) vec_push(c, &seq, clear_side(b, t, d, true, parted, half->self));
   }
-  if (!seq.n || (t->layout->kept = is_kept(b->m, t))) return;
   Stmt *all = st_seq(c, seq.v, seq.n);
   Kernel *k = kernel_of(c, ctx_printf(c, "k%d_ring", b->made++), parted < 0 ? all : st_for(c, LOOP_PARALLEL, half, half->extent, all));
   k->source = "zero ring";

@@ -12,8 +12,8 @@
 
 enum { ARENA_ALIGN = 64 };
 
-typedef struct { Expr *bytes; int64_t usual; } Slot;
-/* usual: of a symbolic size, what usual dimensions make of it; slot: where it lives then, counted from 1 */
+typedef struct { Expr *bytes; int64_t usual; const char *form; } Slot;     /* form: how all tenants lie, whose rings are kept; NULL: no matter how */
+/* usual: of a symbolic size, what usual dimensions make of it; slot: where it lives then, or a ring that is kept, counted from 1 */
 typedef struct { Tensor *t; int first, last; int64_t size, usual, offset; Expr *bytes; Tensor *place_of; int slot; } Life;
 typedef struct { int begin, end; } Span;
 typedef struct { Module *m; Ctx *c; Map index; VEC(Life) lives; VEC(Span) loops; VEC(Slot) slots; int now; } Plan;
@@ -91,6 +91,7 @@ static void share_params(Ctx *c, Kernel *k, int a, int b) {
 }
 
 static bool is_kept(const Life *l) { return l->t->layout && l->t->layout->kept; }
+static const char *form_of(Ctx *c, const Tensor *t) { return ctx_intern(c, ctx_printf(c, "%s %s", tensor_type_text(c, t), layout_text(c, t->layout))); }
 
 /* The call at time p->now: its result's life is joined to that of an operand that ends here. */
 static void join_call(Plan *p, const Stmt *s) {
@@ -161,29 +162,6 @@ static int64_t lowest_gap(Plan *p, Life **placed, int n, const Life *l, int64_t 
   return at;
 }
 
-static const char *form_of(Ctx *c, const Tensor *t) { return ctx_intern(c, ctx_printf(c, "%s %s", tensor_type_text(c, t), layout_text(c, t->layout))); }
-
-/* In the place of another one that lies alike and is dead then, or behind all so far. Returns where the last one ends. */
-static int64_t place_kept(Plan *p) {
-  VEC(Life *) placed = {0};
-  int64_t end = 0;
-  for (int i = 0; i < p->lives.n; i++) {
-    Life *l = &p->lives.v[i];
-    if (!is_kept(l)) continue;
-    l->offset = -1;
-    for (int k = 0; k < placed.n && l->offset < 0; k++) {
-      const Life *other = placed.v[k];
-      bool taken = form_of(p->c, l->t) != form_of(p->c, other->t);
-      for (int q = 0; q < placed.n && !taken; q++) taken = placed.v[q]->offset == other->offset && overlap(placed.v[q], l);
-      if (!taken) l->offset = other->offset;
-    }
-    if (l->offset < 0) l->offset = end, end += l->size;
-    l->t->offset = ex_int(p->c, l->offset);
-    vec_push(p->c, &placed, l);
-  }
-  return end;
-}
-
 static int64_t place_constant_sizes(Plan *p, int64_t start) {
   Life **order = NEW_ARRAY(p->c, Life *, p->lives.n + 1);
   int n = 0;
@@ -205,32 +183,44 @@ static bool is_free(Plan *p, int slot, const Life *l) {
   return true;
 }
 
-/* The smallest slot that is free: those there are have larger tenants. A new one if none is. */
-static void choose_slot(Plan *p, Life *l) {
-  for (int i = 0; i < p->slots.n; i++)
-    if (is_free(p, i + 1, l) && (!l->slot || p->slots.v[i].usual < p->slots.v[l->slot - 1].usual)) l->slot = i + 1;
+/* The smallest slot for the form that is free: those there are have larger tenants. A new one if none is. */
+static void choose_slot(Plan *p, Life *l, const char *form) {
+  for (int i = 0; i < p->slots.n; i++) {
+    bool fits = p->slots.v[i].form == form && is_free(p, i + 1, l);
+    if (fits && (!l->slot || p->slots.v[i].usual < p->slots.v[l->slot - 1].usual)) l->slot = i + 1;
+  }
   if (!l->slot) {
-    vec_push(p->c, &p->slots, ((Slot){l->bytes, l->usual}));
+    vec_push(p->c, &p->slots, ((Slot){l->bytes, l->usual, form}));
     l->slot = p->slots.n;
   }
   Slot *s = &p->slots.v[l->slot - 1];
   if (!expr_proves(p->c, ex_le(p->c, l->bytes, s->bytes))) s->bytes = ex_max(p->c, s->bytes, l->bytes);
 }
 
-static Expr *place_symbolic_sizes(Plan *p, int64_t start) {
-  Life **order = NEW_ARRAY(p->c, Life *, p->lives.n + 1);
-  Expr *end = ex_int(p->c, start);
-  int n = 0;
-  for (int i = 0; i < p->lives.n; i++)
-    if (p->lives.v[i].size < 0 && !p->lives.v[i].place_of) order[n++] = &p->lives.v[i];
-  qsort(order, (size_t)n, sizeof *order, by_usual);
-  for (int i = 0; i < n; i++) choose_slot(p, order[i]);
-  for (int slot = 0; slot < p->slots.n; slot++) {
-    for (int i = 0; i < n; i++)
-      if (order[i]->slot == slot + 1) order[i]->t->offset = end;
+/* The slots from `slot` on follow each other behind `end`; returns where the last one ends. */
+static Expr *place_slots(Plan *p, int slot, Expr *end) {
+  for (; slot < p->slots.n; slot++) {
+    for (int i = 0; i < p->lives.n; i++)
+      if (p->lives.v[i].slot == slot + 1) p->lives.v[i].t->offset = end;
     end = ex_add(p->c, end, p->slots.v[slot].bytes);
   }
   return end;
+}
+
+static Expr *place_kept(Plan *p) {
+  for (int i = 0; i < p->lives.n; i++)
+    if (is_kept(&p->lives.v[i])) choose_slot(p, &p->lives.v[i], form_of(p->c, p->lives.v[i].t));
+  return place_slots(p, 0, ex_int(p->c, 0));
+}
+
+static Expr *place_symbolic_sizes(Plan *p, int64_t start) {
+  Life **order = NEW_ARRAY(p->c, Life *, p->lives.n + 1);
+  int n = 0, first = p->slots.n;
+  for (int i = 0; i < p->lives.n; i++)
+    if (p->lives.v[i].size < 0 && !p->lives.v[i].place_of) order[n++] = &p->lives.v[i];
+  qsort(order, (size_t)n, sizeof *order, by_usual);
+  for (int i = 0; i < n; i++) choose_slot(p, order[i], NULL);
+  return place_slots(p, first, ex_int(p->c, start));
 }
 
 static int64_t usual_size(Ctx *c, Expr *bytes, const Graph *g) {
@@ -266,9 +256,8 @@ void pass_memplan(Module *m) {
   measure(&p);
   p.now = 0;
   join(&p, m->program);
-  int64_t kept = place_kept(&p);
-  m->zeroed_bytes = ex_int(p.c, kept);
-  m->arena_bytes = place_symbolic_sizes(&p, place_constant_sizes(&p, kept));
+  m->zeroed_bytes = place_kept(&p);                          /* of constant sizes */
+  m->arena_bytes = place_symbolic_sizes(&p, place_constant_sizes(&p, m->zeroed_bytes->u.i));
   for (int i = 0; i < p.lives.n; i++) {
     Life *place = &p.lives.v[i];
     while (place->place_of) place = life_of(&p, place->place_of);

@@ -267,9 +267,13 @@ static void read_program(Reader *r) {
   Module *m = r->m;
   Lexer at = r->r.lx;
   if (accept(r, "memory")) {
-    if (accept(r, "arena")) m->arena_bytes = read_int(r);
-    if (accept(r, "zeroed")) m->zeroed_bytes = read_int(r);
-    if (accept(r, "scratch")) m->scratch_bytes = read_int(r);
+    if (accept(r, "arena")) {
+      m->arena_bytes = read_int(r);
+      expect(r, "zeroed");
+      m->zeroed_bytes = read_int(r);
+      expect(r, "scratch");
+      m->scratch_bytes = read_int(r);
+    }
     if (accept(r, "weights")) m->weight_bytes = lex_int(&r->r.lx);
   }
   check_places(r, &at);

@@ -84,7 +84,10 @@ static void args_planned(Module *m, const Stmt *s) {
     if (s->body[i]) args_planned(m, s->body[i]);
 }
 
-static void check_planned(Module *m) { args_planned(m, m->program); }
+static void check_planned(Module *m) {
+  if (!m->arena_bytes) diag_bug(m->c, "nothing tells how much memory the program needs");
+  args_planned(m, m->program);
+}
 
 /* ---- the rows ---- */
 

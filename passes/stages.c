@@ -88,6 +88,14 @@ Expr *stage_elements(Ctx *c, const Stage *st) {
   return n;
 }
 
+int stage_parted_axis(const Module *m, Expr *const *extent, int rank) {
+  enum { CHANNELS = 1 };
+  int64_t n;
+  for (int d = 0; m->opt->threads != 1 && d < rank; d++)
+    if (d != CHANNELS && !ex_equals_int(extent[d], 1)) return ex_is_int(extent[d], &n) && n >= 2 && n % 2 == 0 ? d : -1;
+  return -1;
+}
+
 void body_insert(Ctx *c, Body *b, int at, Stage *st, const char *source) {
   Item *it = NEW(c, Item);
   it->kind = ITEM_GROUP;

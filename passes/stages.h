@@ -47,6 +47,9 @@ Map body_readers(Ctx *c, Body *b);
 typedef struct { Tensor *whole; int axis; int64_t offset; } View;
 Expr *view_load(Ctx *c, const Expr *load, const View *v);      /* the load of a part, as one of the whole */
 
+/* Threads part a map of these extents, whatever is done to it, in two halves: by its images or rows, whichever come first. That axis; -1: not. */
+int stage_parted_axis(const Module *m, Expr *const *extent, int rank);
+
 /* What the stage writes: the extent of dimension d, the index there, the number of elements. */
 Expr *stage_shape(const Stage *st, int d);
 Expr *stage_index(const Stage *st, int d);

@@ -62,6 +62,11 @@ sed 's/Relu(/Relux(/' all.graph > bad.graph
 refused E0309 "$dlc" compile bad.graph -o x.so
 grep -v '^  program' all.tir > bad.tir
 refused E0309 "$dlc" compile bad.tir -o x.so
+for part in 'zeroed [^ ]*' 'arena.* scratch [^ ]*'; do   # what emission needs to know
+  sed "/^  memory/s/ $part//" all.tir > bad.tir
+  cmp -s all.tir bad.tir && fail "no $part in all.tir"
+  refused E0309 "$dlc" compile bad.tir -o x.so
+done
 sed 's/after memplan/after fuse/' all.tir > bad.tir
 refused E0309 "$dlc" compile bad.tir -o x.so
 [ -e x.so ] && fail "a library of a text that was refused"
