@@ -14,7 +14,7 @@
 
 /* ---- building blocks of replacements ---- */
 
-static Node *new_node(Rewrite *r, const char *op, Tensor *const *in, int nin) {
+Node *rule_node(Rewrite *r, const char *op, Tensor *const *in, int nin) {
   const Op *row = op_find(r->c, "", op);
   if (!row) diag_bug(r->c, "a rule needs the operator %s", op);
   Node *n = graph_node_before(r->root->graph, r->root, row, r->root->name, in, nin, 1);
@@ -22,20 +22,20 @@ static Node *new_node(Rewrite *r, const char *op, Tensor *const *in, int nin) {
   return n;
 }
 
-static Tensor *done(Rewrite *r, Node *n) {
+Tensor *rule_done(Rewrite *r, Node *n) {
   if (!op_infer(r->c, n)) diag_bug(r->c, "a rule on node '%s' (%s) made a wrong %s", r->root->name, r->root->op->name, n->op->name);
   return n->out[0];
 }
 
-static Tensor *op1(Rewrite *r, const char *op, Tensor *x) { return done(r, new_node(r, op, &x, 1)); }
+static Tensor *op1(Rewrite *r, const char *op, Tensor *x) { return rule_done(r, rule_node(r, op, &x, 1)); }
 
 static Tensor *op2(Rewrite *r, const char *op, Tensor *x, Tensor *y) {
   Tensor *in[] = { x, y };
-  return done(r, new_node(r, op, in, 2));
+  return rule_done(r, rule_node(r, op, in, 2));
 }
 
 /* The same operator with the same attributes on other inputs. */
-static Node *copy_node(Rewrite *r, const Node *n, Tensor *const *in, int nin) {
+Node *rule_copy(Rewrite *r, const Node *n, Tensor *const *in, int nin) {
   Node *to = graph_node_before(r->root->graph, r->root, n->op, n->name, in, nin, 1);
   to->index = n->index;
   memcpy(to->attrs, n->attrs, sizeof(Attr) * (size_t)n->op->nattr);
@@ -44,20 +44,20 @@ static Node *copy_node(Rewrite *r, const Node *n, Tensor *const *in, int nin) {
 
 static Attr *attr_of(Node *n, const char *name) { return (Attr *)op_attr(n, name); }
 
-static void set_ints(Ctx *c, Node *n, const char *name, const int64_t *v, int count) {
+static void rule_set_ints(Ctx *c, Node *n, const char *name, const int64_t *v, int count) {
   Attr *a = attr_of(n, name);
   a->kind = ATTR_INTS;
   a->n = count;
   a->ints = ctx_copy(c, v, sizeof(*v) * (size_t)count);
 }
 
-static void set_int(Node *n, const char *name, int64_t v) {
+void rule_set_int(Node *n, const char *name, int64_t v) {
   Attr *a = attr_of(n, name);
   a->kind = ATTR_INT;
   a->i = v;
 }
 
-static Tensor *ints_const(Rewrite *r, const int64_t *v, int n) {
+Tensor *rule_ints(Rewrite *r, const int64_t *v, int n) {
   int64_t dims[] = { n };
   return graph_const(r->root->graph, "shape", DT_I64, dims, 1, ctx_copy(r->c, v, sizeof(*v) * (size_t)n));
 }
@@ -68,11 +68,11 @@ static Tensor *scalar_const(Rewrite *r, DType t, double v) {
   return graph_const(r->root->graph, "value", t, NULL, 0, bytes);
 }
 
-static Tensor *reshape(Rewrite *r, Tensor *x, const int64_t *dims, int rank) { return op2(r, "Reshape", x, ints_const(r, dims, rank)); }
+static Tensor *reshape(Rewrite *r, Tensor *x, const int64_t *dims, int rank) { return op2(r, "Reshape", x, rule_ints(r, dims, rank)); }
 
 /* ---- questions ---- */
 
-static bool is_op(const Tensor *t, const char *name) { return t && t->def && !*t->def->op->domain && !strcmp(t->def->op->name, name); }
+bool rule_is_op(const Tensor *t, const char *name) { return t && t->def && !*t->def->op->domain && !strcmp(t->def->op->name, name); }
 
 static bool same_shape(Ctx *c, const Tensor *a, const Tensor *b) {
   if (a->rank != b->rank || a->rank < 0 || a->dtype != b->dtype) return false;
@@ -150,7 +150,7 @@ static Tensor *where_known(Rewrite *r) {
 
 /* ---- views: operators that keep the elements in their order ---- */
 
-static bool is_view(const Tensor *t) { return is_op(t, "Reshape") || is_op(t, "Flatten") || is_op(t, "Squeeze") || is_op(t, "Unsqueeze"); }
+static bool is_view(const Tensor *t) { return rule_is_op(t, "Reshape") || rule_is_op(t, "Flatten") || rule_is_op(t, "Squeeze") || rule_is_op(t, "Unsqueeze"); }
 
 /* The shape as Reshape's operand: at most one size may be open. */
 static bool reshape_dims(const Tensor *t, int64_t *dims) {
@@ -196,9 +196,9 @@ static Tensor *transpose_pair(Rewrite *r) {
   perm_of(r->node[0], outer);
   perm_of(r->node[1], inner);
   for (int i = 0; i < rank; i++) perm[i] = inner[outer[i]];
-  Node *n = new_node(r, "Transpose", &VAR(r, 'x'), 1);
-  set_ints(r->c, n, "perm", perm, rank);
-  return done(r, n);
+  Node *n = rule_node(r, "Transpose", &VAR(r, 'x'), 1);
+  rule_set_ints(r->c, n, "perm", perm, rank);
+  return rule_done(r, n);
 }
 
 /* Which of the dimensions of the shape `to` each dimension of `from` is split into: part[i] of them from first[i] on; false where it is not so. */
@@ -229,9 +229,9 @@ static Tensor *split_before_transpose(Rewrite *r) {
       }
   for (int i = 0; i < x->rank; i++)
     for (int k = 0; k < part[i]; k++) to[n++] = from[i] + k;
-  Node *t = new_node(r, "Transpose", (Tensor *[]){ reshape(r, x, given, rank) }, 1);
-  set_ints(r->c, t, "perm", to, rank);
-  Tensor *y = done(r, t);
+  Node *t = rule_node(r, "Transpose", (Tensor *[]){ reshape(r, x, given, rank) }, 1);
+  rule_set_ints(r->c, t, "perm", to, rank);
+  Tensor *y = rule_done(r, t);
   return same_shape(r->c, y, out) ? y : NULL;
 }
 
@@ -274,7 +274,7 @@ static Tensor *norm_into_conv(Rewrite *r) {
   if (!plain_norm(norm, w) || axis < 0 || !foldable(w, VAR(r, 's'))) return NULL;
   Tensor *a = norm_scale(r, norm);
   Tensor *in[] = { VAR(r, 'x'), scale_axis(r, w, a, axis), norm_shift(r, a, b) };
-  return done(r, copy_node(r, conv, in, 3));
+  return rule_done(r, rule_copy(r, conv, in, 3));
 }
 
 static Tensor *norm_into_gemm(Rewrite *r) {
@@ -283,9 +283,9 @@ static Tensor *norm_into_gemm(Rewrite *r) {
   if (!plain_norm(norm, w) || (b && (op_attr_f(gemm, "beta") != 1 || b->rank != 1)) || !foldable(w, VAR(r, 's'))) return NULL;
   Tensor *a = norm_scale(r, norm);
   Tensor *in[] = { VAR(r, 'x'), scale_axis(r, w, a, op_attr_i(gemm, "transB") ? 0 : 1), norm_shift(r, a, b) };
-  Node *n = copy_node(r, gemm, in, 3);
+  Node *n = rule_copy(r, gemm, in, 3);
   attr_of(n, "beta")->f = 1;
-  return done(r, n);
+  return rule_done(r, n);
 }
 
 static Tensor *norm_alone(Rewrite *r) {
@@ -306,11 +306,11 @@ static Tensor *group_norm(Rewrite *r) {
   Tensor *in[] = { VAR(r, 'x'), VAR(r, 's'), VAR(r, 'b') };
   int64_t column[] = { groups, 1 }, matrix[] = { groups, channels / groups };
   for (int i = 1; i < 3; i++)
-    in[i] = reshape(r, op2(r, "Expand", reshape(r, in[i], column, 2), ints_const(r, matrix, 2)), &channels, 1);
-  Node *n = new_node(r, groups == channels ? "InstanceNormalization" : "GroupNormalization", in, 3);
+    in[i] = reshape(r, op2(r, "Expand", reshape(r, in[i], column, 2), rule_ints(r, matrix, 2)), &channels, 1);
+  Node *n = rule_node(r, groups == channels ? "InstanceNormalization" : "GroupNormalization", in, 3);
   attr_of(n, "epsilon")->f = op_attr_f(r->node[1], "epsilon");
-  if (groups != channels) set_int(n, "num_groups", groups);
-  return done(r, n);
+  if (groups != channels) rule_set_int(n, "num_groups", groups);
+  return rule_done(r, n);
 }
 
 /* ---- factors and terms per channel into convolutions, normalizations and matrix products ---- */
@@ -342,7 +342,7 @@ static Tensor *factor_into_conv(Rewrite *r) {
     scaled = elements_of(c) == 1 ? op2(r, "Mul", w, inverse) : scale_axis(r, w, inverse, axis);
   }
   Tensor *in[] = { VAR(r, 'x'), scaled, b ? op2(r, op, b, c) : NULL };
-  return done(r, copy_node(r, conv, in, b ? 3 : 2));
+  return rule_done(r, rule_copy(r, conv, in, b ? 3 : 2));
 }
 
 static Tensor *term_into_conv(Rewrite *r) {
@@ -353,9 +353,9 @@ static Tensor *term_into_conv(Rewrite *r) {
   if (axis < 0 || conv->out[0]->rank < 2 || !tensor_dims(w, dims) || !(c = per_axis(r, VAR(r, 'c'), conv->out[0], 1))) return NULL;
   if (!strcmp(r->root->op->name, "Sub")) c = op1(r, "Neg", c);
   if (b) c = op2(r, "Add", b, c);
-  else if (elements_of(c) != dims[axis]) c = op2(r, "Expand", c, ints_const(r, &dims[axis], 1));
+  else if (elements_of(c) != dims[axis]) c = op2(r, "Expand", c, rule_ints(r, &dims[axis], 1));
   Tensor *in[] = { VAR(r, 'x'), w, c };
-  return done(r, copy_node(r, conv, in, 3));
+  return rule_done(r, rule_copy(r, conv, in, 3));
 }
 
 /* The dimension `axis` = c*by + k of a constant becomes k*(size/by) + c. */
@@ -366,9 +366,9 @@ static Tensor *interleaved(Rewrite *r, Tensor *w, int axis, int64_t by) {
     split[i] = i < axis ? dims[i] : i == axis ? dims[axis] / by : i == axis + 1 ? by : dims[i - 1];
     perm[i] = i == axis ? axis + 1 : i == axis + 1 ? axis : i;
   }
-  Node *t = new_node(r, "Transpose", (Tensor *[]){ reshape(r, w, split, w->rank + 1) }, 1);
-  set_ints(r->c, t, "perm", perm, w->rank + 1);
-  return reshape(r, done(r, t), dims, w->rank);
+  Node *t = rule_node(r, "Transpose", (Tensor *[]){ reshape(r, w, split, w->rank + 1) }, 1);
+  rule_set_ints(r->c, t, "perm", perm, w->rank + 1);
+  return reshape(r, rule_done(r, t), dims, w->rank);
 }
 
 /* The convolution makes its channels in the order in which whole blocks of them move to one place. */
@@ -379,10 +379,10 @@ static Tensor *depth_order(Rewrite *r) {
   Tensor *w = VAR(r, 'w'), *b = VAR(r, 'b');
   if (strcmp(op_attr_s(move, "mode"), "CRD") || op_attr_i(conv, "group") != 1 || !tensor_dims(w, dims) || dims[0] % (all * FEW)) return NULL;
   Tensor *in[] = { VAR(r, 'x'), interleaved(r, w, 0, all), b ? interleaved(r, b, 0, all) : NULL };
-  Tensor *made = done(r, copy_node(r, conv, in, b ? 3 : 2));
-  Node *n = new_node(r, "DepthToSpace", &made, 1);
-  set_int(n, "blocksize", size);
-  return done(r, n);
+  Tensor *made = rule_done(r, rule_copy(r, conv, in, b ? 3 : 2));
+  Node *n = rule_node(r, "DepthToSpace", &made, 1);
+  rule_set_int(n, "blocksize", size);
+  return rule_done(r, n);
 }
 
 static Tensor *into_norm(Rewrite *r) {
@@ -391,7 +391,7 @@ static Tensor *into_norm(Rewrite *r) {
   Tensor *c = norm->out[0]->rank < 2 ? NULL : per_axis(r, VAR(r, 'c'), norm->out[0], 1), *s = VAR(r, 's');
   if (!c) return NULL;
   Tensor *in[] = { VAR(r, 'x'), strcmp(op, "Mul") ? s : op2(r, op, s, c), op2(r, op, VAR(r, 'b'), c) };
-  return done(r, copy_node(r, norm, in, 3));
+  return rule_done(r, rule_copy(r, norm, in, 3));
 }
 
 static Tensor *factor_into_matmul(Rewrite *r) {
@@ -401,7 +401,7 @@ static Tensor *factor_into_matmul(Rewrite *r) {
   Tensor *in[] = { VAR(r, 'x'), NULL };
   if (!c) return NULL;
   in[1] = op2(r, r->root->op->name, w, c);
-  return done(r, copy_node(r, r->node[1], in, 2));
+  return rule_done(r, rule_copy(r, r->node[1], in, 2));
 }
 
 /* ---- padding into windows ---- */
@@ -443,11 +443,11 @@ static bool add_own_pads(const Node *n, int64_t *pads, int count, bool *own) {
 }
 
 static Tensor *with_pads(Rewrite *r, Node *n, const int64_t *pads, int count) {
-  set_ints(r->c, n, "pads", pads, count);
+  rule_set_ints(r->c, n, "pads", pads, count);
   Attr *a = attr_of(n, "auto_pad");
   a->kind = ATTR_STRING;
   a->s = ctx_intern(r->c, "NOTSET");
-  return done(r, n);
+  return rule_done(r, n);
 }
 
 static Tensor *pad_into_conv(Rewrite *r) {
@@ -457,7 +457,7 @@ static Tensor *pad_into_conv(Rewrite *r) {
   bool own;
   if (!spatial_pads(r, pad, 0, pads) || !add_own_pads(conv, pads, count, &own)) return NULL;
   Tensor *in[] = { VAR(r, 'x'), VAR(r, 'w'), VAR(r, 'b') };
-  return with_pads(r, copy_node(r, conv, in, VAR(r, 'b') ? 3 : 2), pads, count);
+  return with_pads(r, rule_copy(r, conv, in, VAR(r, 'b') ? 3 : 2), pads, count);
 }
 
 static Tensor *pad_into_average(Rewrite *r) {
@@ -467,7 +467,7 @@ static Tensor *pad_into_average(Rewrite *r) {
   bool own;
   if (!spatial_pads(r, pad, 0, pads) || !add_own_pads(pool, pads, count, &own)) return NULL;
   if (op_attr_i(pool, "ceil_mode") || (own && !op_attr_i(pool, "count_include_pad"))) return NULL;
-  Node *n = copy_node(r, pool, &VAR(r, 'x'), 1);
+  Node *n = rule_copy(r, pool, &VAR(r, 'x'), 1);
   attr_of(n, "count_include_pad")->i = 1;
   return with_pads(r, n, pads, count);
 }
@@ -478,7 +478,7 @@ static Tensor *pad_into_max(Rewrite *r) {
   int count = 2 * (VAR(r, 'x')->rank - 2);
   bool own;
   if (!spatial_pads(r, pad, -INFINITY, pads) || !add_own_pads(pool, pads, count, &own) || op_attr_i(pool, "ceil_mode")) return NULL;
-  return with_pads(r, copy_node(r, pool, &VAR(r, 'x'), 1), pads, count);
+  return with_pads(r, rule_copy(r, pool, &VAR(r, 'x'), 1), pads, count);
 }
 
 /* ---- averages of what is linear ---- */
@@ -496,12 +496,12 @@ static Tensor *average_before_conv(Rewrite *r) {
   Node *pool = r->node[0], *conv = r->node[1];
   Tensor *x = VAR(r, 'x'), *y = pool->out[0], *in[] = { NULL, VAR(r, 'w'), VAR(r, 'b') };
   Expr *before = ex_int(c, 1), *after = ex_int(c, FEWER);
-  bool padded = is_op(y, "AveragePool") && op_attr_i(pool, "count_include_pad");
+  bool padded = rule_is_op(y, "AveragePool") && op_attr_i(pool, "count_include_pad");
   if (!is_pointwise(conv, x) || (padded && in[2])) return NULL;           /* the bias would be averaged with zeros */
   for (int d = 2; d < x->rank; d++) before = ex_mul(c, before, x->shape[d]), after = ex_mul(c, after, y->shape[d]);
   if (!expr_proves(c, ex_le(c, after, before))) return NULL;
-  in[0] = done(r, copy_node(r, pool, &x, 1));
-  return done(r, copy_node(r, conv, in, in[2] ? 3 : 2));
+  in[0] = rule_done(r, rule_copy(r, pool, &x, 1));
+  return rule_done(r, rule_copy(r, conv, in, in[2] ? 3 : 2));
 }
 
 /* ---- the rules, in the order in which they are tried ---- */
@@ -693,7 +693,7 @@ static Tensor *build_text(Rewrite *r, const Pat *p) {
   Tensor *in[8];
   if (!p->op) return r->var[p->var];
   for (int i = 0; i < p->n; i++) in[i] = build_text(r, p->a[i]);
-  return done(r, new_node(r, p->op->name, in, p->n));
+  return rule_done(r, rule_node(r, p->op->name, in, p->n));
 }
 
 /* Takes away what a declining rule has built: the nodes in front of n from the count on. */

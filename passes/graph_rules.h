@@ -27,4 +27,12 @@ extern const int graph_rule_count;
 /* The tensor that replaces n's first output by the first rule that applies (new nodes stand before n, inferred), or NULL. */
 Tensor *graph_rules_apply(Ctx *c, Node *n, const GraphRule **rule);
 
+/* ---- building blocks of replacements ---- */
+Node *rule_node(Rewrite *r, const char *op, Tensor *const *in, int nin);      /* before the root, under its name; attributes at their defaults */
+Node *rule_copy(Rewrite *r, const Node *n, Tensor *const *in, int nin);       /* the same operator with the same attributes on other inputs */
+Tensor *rule_done(Rewrite *r, Node *n);                      /* infers it; its first output */
+Tensor *rule_ints(Rewrite *r, const int64_t *v, int n);      /* a constant i64[n] */
+void rule_set_int(Node *n, const char *name, int64_t v);
+bool rule_is_op(const Tensor *t, const char *name);          /* made by that operator; t may be NULL */
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "../ir/ctx.h"
 #include "../ir/interp.h"
+#include "concat.h"
 #include "graph_rules.h"
 #include "passes.h"
 #include "storage.h"
@@ -467,6 +468,18 @@ static bool apply_rules(Simplify *s, Node *n) {
   return true;
 }
 
+/* n, or all the readers of a concatenation among n's inputs, read its parts. */
+static bool read_parts(Simplify *s, Node *n) {
+  bool others;
+  Node *concat = concat_of_parts(s->c, n, &others);
+  for (Node *reader = n; concat && reader; reader = others && concat->out[0]->users.n ? concat->out[0]->users.v[0] : NULL) {
+    for (int i = 0; i < reader->nout; i++)
+      if (reader->out[i]) replace(s, reader->out[i], concat_reader(s->c, concat, reader, i));
+    erase(s, reader);
+  }
+  return concat;
+}
+
 /* Looks at n once; true if the graph changed. */
 static bool visit(Sweep *w, Node *n) {
   Simplify *s = w->s;
@@ -489,7 +502,7 @@ static bool visit(Sweep *w, Node *n) {
   bool changed = false;
   for (int i = 0; i < n->nout; i++)
     if (n->out[i] && in_use(n, n->out[i])) changed |= known_to_const(s, n, n->out[i]);
-  changed = changed || fold(s, n) || apply_rules(s, n) || merge_equal(w, n);
+  changed = changed || fold(s, n) || apply_rules(s, n) || read_parts(s, n) || merge_equal(w, n);
   if (changed && n->graph && is_dead(n)) erase(s, n);
   return changed;
 }

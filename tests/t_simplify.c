@@ -244,6 +244,26 @@ static void shape_arithmetic_disappears(void) {
         "%t = Concat<axis=0>(%n1, %m)\n %a = Reshape(%x, %t)\n %y = Relu(%a)\n return %y", "Reshape Relu");
 }
 
+static void readers_of_a_concatenation_read_its_parts(void) {
+  static const char *const in = "%x: f32[1,3,4,4], %z: f32[1,5,4,4], %v: f32[1,8,4,4]";
+#define JOINED "%a = Exp(%x)\n %b = Neg(%z)\n %t = Concat<axis=1>(%a, %b)\n "
+#define CUT(sizes, from) "%s: i64[2] = const {" sizes "}\n %p, %q = Split<axis=1>(%" from ", %s)\n "
+#define EIGHT "f32[8] = const {1,-2,3,-4,5,-6,7,-8}\n %e: i64[4] = const {8,1,1,1}\n "
+  check(in, JOINED "%u = Relu(%t)\n " CUT("3,5", "u") "%f = Sin(%p)\n %g = Cos(%q)\n return %f, %g", "Exp Neg Relu Relu Sin Cos");
+  check(in, JOINED "%u = Relu(%t)\n " CUT("4,4", "u") "%f = Sin(%p)\n %g = Cos(%q)\n return %f, %g", "Exp Neg Relu Relu Concat Split Sin Cos");
+  check(in, JOINED CUT("3,5", "t") "%f = Sin(%p)\n %g = Cos(%q)\n return %f, %g, %t", "Exp Neg Concat Sin Cos");
+  check(in, JOINED "%u = Relu(%t)\n return %u, %a", "Exp Neg Concat Relu");                                     /* a part that others read */
+  check(in, JOINED "%u = Relu(%t)\n return %u, %t", "Exp Neg Concat Relu");
+  check(in, JOINED "%u = Softmax<axis=1>(%t)\n %y = Relu(%t)\n return %u, %y", "Exp Neg Concat Softmax Relu");   /* a reader of all channels */
+  check(in, JOINED "%u = Add(%v, %t)\n return %u", "Exp Neg Slice Add Slice Add Concat");
+  check(in, JOINED "%k: " EIGHT "%w = Reshape(%k, %e)\n %u = Conv<group=8,kernel_shape=[1,1]>(%t, %w, %k)\n " CUT("3,5", "u")
+        "%f = Sin(%p)\n %g = Cos(%q)\n return %f, %g", "Exp Neg Conv Conv Sin Cos");
+  check(in, JOINED "%k: " EIGHT "%m: i64[4] = const {2,4,1,1}\n %w = Reshape(%k, %m)\n %u = Conv<group=2,kernel_shape=[1,1]>(%t, %w)\n return %u",
+        "Exp Neg Concat Conv");                                                                                  /* a group of both parts */
+  check(in, JOINED "%r: i64[2] = const {2,3}\n %m = ReduceMean(%t, %r)\n %g = Sigmoid(%m)\n %u = Mul(%g, %t)\n " CUT("3,5", "u")
+        "%f = Sin(%p)\n %h = Cos(%q)\n return %f, %h", "Exp Neg ReduceMean ReduceMean Sigmoid Sigmoid Mul Mul Sin Cos");
+}
+
 static void equal_nodes_are_merged(void) {
   check(X22, "%a = Exp(%x)\n %b = Exp(%x)\n %y = Add(%a, %b)\n return %y", "Exp Add");
   check(X22, "%a = Softmax<axis=1>(%x)\n %b = Softmax<axis=0>(%x)\n %y = Add(%a, %b)\n return %y", "Softmax Softmax Add");
@@ -294,6 +314,7 @@ int main(void) {
   CU_add_test(s, "splats stay splats", splats_stay_splats);
   CU_add_test(s, "constants under other shapes share their bytes", constants_under_other_shapes_share_their_bytes);
   CU_add_test(s, "shape arithmetic disappears", shape_arithmetic_disappears);
+  CU_add_test(s, "readers of a concatenation read its parts", readers_of_a_concatenation_read_its_parts);
   CU_add_test(s, "equal nodes are merged", equal_nodes_are_merged);
   CU_add_test(s, "unused nodes go without complaint", unused_nodes_go_without_complaint);
   CU_add_test(s, "outputs keep their names", outputs_keep_their_names);
