@@ -10,6 +10,7 @@
 #include "regions.h"
 
 enum { MIN_ROWS = 4, MOST_ROWS = 56,                         /* of a block: enough for register tiles, few enough for the cache */
+       PIECES = 4,                                           /* for threads to share */
        OPEN_ROWS = 64, OPEN = 512 };                         /* of open ones; what another extent that is not known counts as */
 
 typedef struct { Item *item; Body *body; int users; bool fixed; int writers; } Made;   /* how a tensor comes about; users: stages */
@@ -171,6 +172,32 @@ static bool choose_blocks(Chain *w, int64_t *block, int *rows) {
   return *rows >= 0;
 }
 
+/* out[.., c, q] = sum(k) p[.., q, k] * v[.., c, k] has no axis that vectors could run along: both factors lie along k. It becomes a turned copy
+ * of t[.., q, c], which is computed as other products by transposed matrices are. Returns the copy, or NULL where nothing is to be turned. */
+static Stage *turn_rows(Chain *w, int rows) {
+  Ctx *c = w->s->c;
+  Stage *root = w->root, *t = NEW(c, Stage), *copy = NEW(c, Stage);
+  int rank = root->out->rank, first = 0;
+  Expr *shape[MAX_RANK], *at[MAX_RANK];
+  while (first < rank && (!expr_uses(w->v, root->axes[first]) || expr_uses(w->p, root->axes[first]))) first++;
+  if (rows != rank - 1 || first >= rows || !expr_uses(w->v->a[w->v->n - 1], w->reduce->a[1]->u.sym)) return NULL;
+  *copy = *root;
+  copy->axes = NEW_ARRAY(c, Sym *, rank);
+  t->axes = NEW_ARRAY(c, Sym *, rank);
+  for (int d = 0; d < rank; d++) {
+    int from = d < first ? d : d == first ? rows : d - 1;
+    copy->axes[from] = sym_axis(c, SYM_AXIS, root->axes[from]->name, root->out->shape[from]);
+    t->axes[d] = root->axes[from];
+    shape[d] = root->out->shape[from];
+    at[d] = copy->axes[from]->self;
+  }
+  t->out = tensor_new(c, ctx_printf(c, "%s.rows", root->out->name), root->out->dtype, rank, shape);
+  t->body = root->body;
+  copy->body = ex_load(c, t->out, at, rank);
+  w->root = t;
+  return copy;
+}
+
 /* Bytes that the members need in a block; -1: too many. */
 static int64_t block_bytes(Ctx *c, const Group *g) {
   Region axes[2 * MAX_RANK], (*part)[MAX_RANK] = ctx_alloc(c, sizeof *part * (size_t)g->stages.n);
@@ -187,15 +214,24 @@ static int64_t block_bytes(Ctx *c, const Group *g) {
   return sum;
 }
 
-/* As many rows as leave the members in half of the second-level cache, in blocks of equal size where their number is known; false: not even
- * a few fit. */
+/* The steps of the other axes that are stepped through. */
+static int64_t steps_around(const Chain *w, const Group *g, int rows) {
+  int64_t steps = 1, n;
+  for (int i = 0; i < w->root->out->rank; i++)
+    if (i != rows && g->block[i] && ex_is_int(w->root->out->shape[i], &n)) steps *= (n + g->block[i] - 1) / g->block[i];
+  return steps;
+}
+
+/* As many rows as leave the members in half of the second-level cache and threads enough blocks to share, in blocks of equal size where their
+ * number is known; false: not even a few fit. */
 static bool size_blocks(Chain *w, Group *g, int rows) {
   Ctx *c = w->s->c;
   int64_t n, room = w->s->m->target->l2_bytes / 2;
   bool known = ex_is_int(w->root->out->shape[rows], &n);
   if (!known) n = OPEN_ROWS;
   if (n < MIN_ROWS) return false;
-  for (int64_t most = known ? MIN(MOST_ROWS, n) : n; most >= MIN(MIN_ROWS, n); most -= 2) {
+  int64_t blocks = (PIECES + steps_around(w, g, rows) - 1) / steps_around(w, g, rows), shared = MAX((n + blocks - 1) / blocks, 2 * MIN_ROWS);
+  for (int64_t most = known ? MIN(MIN(MOST_ROWS, shared), n) : n; most >= MIN(MIN_ROWS, n); most -= 2) {
     g->block[rows] = known ? (n + (n + most - 1) / most - 1) / ((n + most - 1) / most) : most;
     int64_t bytes = block_bytes(c, g);
     if (bytes < 0) return false;
@@ -257,16 +293,23 @@ static Group *merged(Chain *w) {
   return g;
 }
 
-static bool rewrite(Chain *w, Item *it) {
+static bool rewrite(Chain *w, int item) {
+  Ctx *c = w->s->c;
+  Item *it = w->body->items.v[item];
+  int rows;
+  int64_t block[MAX_RANK];
+  if (!choose_blocks(w, block, &rows)) return false;
+  Stage *copy = turn_rows(w, rows);
   Group *g = merged(w);
-  int rows, n = g->stages.n;
+  int n = g->stages.n;
   g->source = it->group->source;
   if (!choose_blocks(w, g->block, &rows) || !size_blocks(w, g, rows)) return false;
+  if (copy) body_insert(c, w->body, item + 1, copy, g->source);
   if (pull_factor(w, g->stages.v[n - 2])) {
     g->stages.v[n - 2] = g->stages.v[n - 1];
     g->stages.n--;
   }
-  if (!w->s->m->opt->fp32_strict) drop_vanishing(w->s->c, g);
+  if (!w->s->m->opt->fp32_strict) drop_vanishing(c, g);
   it->group = g;
   if (w->s->m->opt->explain)
     str_add(&w->s->m->notes, "  %s: %d stages in blocks of %lld rows\n", w->root->out->name, g->stages.n, (long long)g->block[rows]);
@@ -289,7 +332,7 @@ static void each_body(Survey *s, Body *b) {
     for (int k = 0; k < 2; k++)
       if (it->body[k]) each_body(s, it->body[k]);
     Chain w = {.s = s, .body = b};
-    if (it->kind == ITEM_GROUP && match(&w, it->group) && rewrite(&w, it)) drop(b, &w);
+    if (it->kind == ITEM_GROUP && match(&w, it->group) && rewrite(&w, i)) drop(b, &w);
   }
 }
 
