@@ -254,8 +254,10 @@ static void attention_of_maps(int64_t d, int64_t rows) {
   Case k = start((uint32_t)rows);
   Ctx *c = k.c;
   Tensor *x = input(&k, "x", DIMS(3, d, rows));
-  Stage *s = stage(&k, tensor(&k, "scores", DIMS(rows, rows))), *m = stage(&k, tensor(&k, "m", DIMS(rows))), *e = stage(&k, tensor(&k, "e", DIMS(rows, rows)));
-  Stage *z = stage(&k, tensor(&k, "z", DIMS(rows))), *p = stage(&k, tensor(&k, "p", DIMS(rows, rows))), *o = stage(&k, tensor(&k, "o", DIMS(d, rows)));
+#define MADE(name, ...) stage(&k, tensor(&k, name, DIMS(__VA_ARGS__)))
+  Stage *s = MADE("scores", rows, rows), *m = MADE("m", rows), *e = MADE("e", rows, rows), *z = MADE("z", rows), *p = MADE("p", rows, rows);
+  Stage *o = MADE("o", d, rows);
+#undef MADE
   Sym *r = sym_axis(c, SYM_REDUCE, "r", ex_int(c, d)), *key[3];
   for (int i = 0; i < 3; i++) key[i] = sym_axis(c, SYM_REDUCE, "key", ex_int(c, rows));
   Expr *i = s->axes[0]->self, *j = s->axes[1]->self;
@@ -266,7 +268,8 @@ static void attention_of_maps(int64_t d, int64_t rows) {
   z->body = ex_reduce(c, RED_SUM, at(&k, e->out, z->axes[0]->self, key[1]->self, 0, 0), &key[1], 1);
   i = p->axes[0]->self;
   p->body = ex_div(c, at(&k, e->out, i, p->axes[1]->self, 0, 0), at(&k, z->out, i, 0, 0, 0));
-  o->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, p->out, o->axes[1]->self, key[2]->self, 0, 0), at(&k, x, ex_int(c, 2), o->axes[0]->self, key[2]->self, 0)), &key[2], 1);
+  Expr *v = at(&k, x, ex_int(c, 2), o->axes[0]->self, key[2]->self, 0);
+  o->body = ex_reduce(c, RED_SUM, ex_mul(c, at(&k, p->out, o->axes[1]->self, key[2]->self, 0, 0), v), &key[2], 1);
   k.says = "o.rows";
   finish(&k, "block", 1);
 }
