@@ -258,6 +258,7 @@ static void reduction_order(Plan *p) {
   bool window = is_window(p, reduce->a[1 + last]->u.sym);
   if (window) add_step(p, name, extent);
   else {
+    if (extent > 1) unroll = MIN(unroll, extent);
     str_add(&p->splits, "split %s%s %d 1 -> %s.i %s.u; unroll %s.u; ", name, p->blocked ? ".b" : "", (int)unroll, name, name, name);
     add_step(p, ctx_printf(k->c, "%s.i", name), extent < 0 ? extent : (extent + unroll - 1) / unroll);
     add_step(p, ctx_printf(k->c, "%s.u", name), unroll);
@@ -371,32 +372,57 @@ static void look_ahead(Plan *p) {
   str_add(&p->k->text, "; ");
 }
 
-/* Rows whose channels lie in many blocks far apart are more streams than the hardware follows: where they come from behind L2, the next block's
- * are asked for while the tile works on one. */
-static void look_sooner(Plan *p) {
-  enum { LATENCY = 256, MOST = 64, STREAMS = 32, BEHIND = 4 };               /* cycles; requests in a step; blocks; times L2 */
+enum { LATENCY = 256, MOST = 64, STREAMS = 32 };             /* cycles; requests in a step; parts that lie apart: more than the hardware follows */
+
+/* Asks for what the loop over `by` reads a few steps later: the lines of a tile, and of the window's other axes if they are not too many. */
+static void ask_sooner(Plan *p, const Sym *by, const char *loop, int64_t cycles, int64_t asked, const char *inner) {
   Case *k = p->k;
   int rank = k->st->out->rank, n = p->w.reduce->n - 1;
-  int64_t elements, tile = (int64_t)p->tile.r1 * p->tile.r2, extent, asked = tile;
-  if (!p->blocked || !p->constant || const_extent(p->blocked->extent) < STREAMS * k->lanes) return;
-  const Expr *load = NULL;
-  expr_visit(p->w.broadcast, find_blocked, &load);
-  if (ex_is_int(layout_elements(k->c, load->u.tensor), &elements) && elements * 4 <= BEHIND * k->m->target->l2_bytes) return;
-  int64_t step = k->lanes * tile * p->tile.v / 2;
   Str over = str_new(k->c);
   for (int i = 0; i < n; i++) {
-    if (p->w.reduce->a[1 + i]->u.sym == p->blocked) continue;
-    extent = const_extent(p->w.reduce->a[1 + i]->u.sym->extent);
-    step *= MAX(extent, 1);
+    const Sym *s = p->w.reduce->a[1 + i]->u.sym;
+    int64_t extent = const_extent(s->extent);
+    if (s == by) continue;
+    cycles *= MAX(extent, 1);
     if (i == n - 1 || extent * asked > MOST) continue;       /* the last axis of a window: most of its lines are those of other rows */
     str_add(&over, " %s", rule_axis_name(k, rank + i));
     asked *= extent;
   }
+  str_add(&k->text, "soon %lld %s%s%s; ", (long long)((LATENCY + cycles - 1) / cycles), loop, over.s ? over.s : "", inner);
+}
+
+static bool is_behind(const Plan *p, const Tensor *t, int times) {
+  int64_t elements;
+  return !ex_is_int(layout_elements(p->k->c, t), &elements) || elements * dtype_bytes(t->dtype) > times * p->k->m->target->l2_bytes;
+}
+
+static void find_map(const Expr *e, void *user) {
+  if (e->op == EX_LOAD && !e->u.tensor->data && e->n >= 3) *(const Expr **)user = e;
+}
+
+/* Channels that lie far apart, in blocks of rows that are broadcast or in planes that vectors run along, are more streams than the hardware
+ * follows: where they come from behind L2, the next ones are asked for while the tile works on some. */
+static void look_sooner(Plan *p) {
+  enum { BEHIND = 4 };                                       /* times L2, for blocks, in which lines of several points follow each other */
+  Case *k = p->k;
+  const Expr *load = NULL;
+  int rank = k->st->out->rank, n = p->w.reduce->n - 1;
+  int64_t tile = (int64_t)p->tile.r1 * p->tile.r2, cycles = tile * p->tile.v / 2;
+  Str inner = str_new(k->c);
+  if (!p->blocked && !p->constant) expr_visit(p->w.panel, find_map, &load);
+  for (int i = 0; load && i < n - 1; i++) {
+    const Sym *s = p->w.reduce->a[1 + i]->u.sym;
+    if (load->a[1] != s->self || const_extent(s->extent) < STREAMS || !is_behind(p, load->u.tensor, 1)) continue;
+    ask_sooner(p, s, rule_axis_name(k, rank + i), MAX(cycles, 1), p->tile.v, ctx_printf(k->c, " %s.u", p->loop[p->v].name));
+  }
+  if (!p->blocked || !p->constant || const_extent(p->blocked->extent) < STREAMS * k->lanes) return;
+  expr_visit(p->w.broadcast, find_blocked, &load);
+  if (!is_behind(p, load->u.tensor, BEHIND)) return;
   for (int i = 1; i >= 0; i--)
-    if (p->row[i] >= 0) str_add(&over, " %s.i", p->loop[p->row[i]].name);
+    if (p->row[i] >= 0) str_add(&inner, " %s.i", p->loop[p->row[i]].name);
   for (int i = 0; i < n; i++)
     if (p->w.reduce->a[1 + i]->u.sym == p->blocked)
-      str_add(&k->text, "soon %lld %s.o%s; ", (long long)((LATENCY + step - 1) / step), rule_axis_name(k, rank + i), over.s ? over.s : "");
+      ask_sooner(p, p->blocked, ctx_printf(k->c, "%s.o", rule_axis_name(k, rank + i)), MAX(k->lanes * cycles, 1), tile, inner.s ? inner.s : "");
 }
 
 static void write_schedule(Plan *p) {

@@ -23,6 +23,8 @@ static Layout *layout_of(Ctx *c, Tensor *t) {
 
 static bool is_blocked(const Tensor *t) { return t->layout && t->layout->n > t->rank; }
 
+static bool has_channels_last(const Tensor *t) { return t->layout && t->layout->n == t->rank && t->rank > 2 && t->layout->part[t->rank - 1].dim == 1; }
+
 static void block_channels(Ctx *c, Tensor *t, int lanes) {
   Layout *l = layout_of(c, t);
   l->part[1].div = lanes;
@@ -36,7 +38,7 @@ static void channels_last(Ctx *c, Tensor *t) {
 }
 
 /* ---- which maps are blocked ---- */
-typedef struct { Ctx *c; const Stage *st; int lanes; bool weights, map, same_channel, channel_last, row_major; } Roles;
+typedef struct { Ctx *c; const Stage *st; int lanes; bool weights, map, same_channel, channel_last, row_major, last; } Roles;
 
 static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
   for (int d = 0; d < load->n; d++)
@@ -66,6 +68,7 @@ static void find_roles(const Expr *e, void *user) {
   bool spatial = uses_axes(e, st, 2, st->out->rank) || (st->clipped && uses_axes(e, st, 0, 1));       /* tile by tile, all in one axis */
   r->channel_last |= !is_blocked(t) && spatial && is_lane_of(e->a[e->n - 1], st->axes[1], r->lanes);
   r->same_channel |= is_blocked(t) && t->rank == st->out->rank && in_lanes(r->c, e, st);
+  r->last |= has_channels_last(t) && t->rank == st->out->rank && spatial && expr_uses(e->a[1], st->axes[1]);
 }
 
 /* Of a sum of products: weights move with the channels, the map with space; weights that move with space are a matrix's columns. */
@@ -89,7 +92,12 @@ static bool is_map(const Tensor *t, int lanes) {
  * once or, as products do, for every panel; lines that are not those of the neighbouring point. */
 static const double SCATTERED = 25, OFTEN = 50, APART = 1, AGAIN = 1000, NEXT = 0.5;
 typedef enum { IN_ROWS, IN_BLOCKS, CHANNELS_LAST, WAYS } Way;
-typedef struct { double lines; bool skewed; } Readers;    /* lines: those along whose last axis the channels lie, more than others */
+typedef struct {
+  double lines;                    /* readers along whose last axis the channels lie, more than others */
+  bool skewed, parted;             /* read, written from the middle of a block on */
+  double narrow, wide;             /* convolutions that read it, or what is made of it point by point, and compute vectors of points, of channels */
+  double narrow_made, all_made;    /* channels that such ones make of it */
+} Readers;
 
 static Readers *readers_of(Planner *p, const Tensor *t) {
   Readers *r = map_get(&p->readers, KEY(t));
@@ -154,10 +162,53 @@ static void pass_rows_on(const Expr *e, void *user) {
   if (same) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
 }
 
+/* Of so few channels that vectors of them would be more idle than those of points are, and each sum would wait for a load. */
+static bool is_narrow(const Planner *p, const Stage *st, const Expr *map) {
+  const double one_vector = 1.25, least = 1.1;
+  int last = st->out->rank - 1;
+  int64_t channels, points;
+  Expr *step, *rest;
+  if (!ex_is_int(st->axes[1]->extent, &channels) || !ex_is_int(st->axes[last]->extent, &points) || channels > p->lanes) return false;
+  if (!expr_is_linear(p->c, map->a[map->n - 1], st->axes[last], &step, &rest) || !ex_equals_int(step, 1)) return false;
+  return (double)p->lanes / (double)channels * one_vector > least * ceil((double)points / p->lanes) * p->lanes / (double)points;
+}
+
+/* Which way a convolution's vectors run, for what it reads and what it makes. */
+static void count_points(Planner *p, const Stage *st, const Expr *reduce) {
+  const Expr *product = reduce->a[0];
+  int64_t channels;
+  if (st->out->rank < 3 || product->n != 2) return;
+  for (int i = 0; i < 2; i++) {
+    const Expr *w = product->a[i], *map = product->a[1 - i];
+    if (is_padded_load(p->c, map)) map = map->a[1];
+    if (!is_weight(w) || map->op != EX_LOAD || map->n != st->out->rank || !uses_axes(w, st, 1, 2) || uses_axes(w, st, 2, st->out->rank) || expr_uses(map->a[1], st->axes[1])) continue;
+    bool narrow = is_narrow(p, st, map);
+    Readers *from = readers_of(p, map->u.tensor), *to = readers_of(p, st->out);
+    *(narrow ? &from->narrow : &from->wide) += 1;
+    if (!ex_is_int(st->axes[1]->extent, &channels)) return;
+    to->all_made += (double)channels;
+    to->narrow_made += narrow ? (double)channels : 0;
+  }
+}
+
+/* What is read at the place that is written is wanted as the result is. */
+static void pass_points_on(const Expr *e, void *user) {
+  Reader *r = user;
+  if (e->op != EX_LOAD || e->n != r->st->out->rank || e->u.tensor->data) return;
+  for (int d = 0; d < e->n; d++)
+    if (!expr_uses(e->a[d], r->st->axes[d]) && !(d == 0 && r->st->axes[d]->max == 0)) return;
+  Readers *from = readers_of(r->p, e->u.tensor), *to = readers_of(r->p, r->st->out);
+  from->narrow += to->narrow;
+  from->wide += to->wide;
+}
+
 static void stage_reader(Planner *p, const Stage *st) {
+  Expr *from = st->at && st->out->rank >= 3 ? ex_sub(p->c, st->at[1], st->axes[1]->self) : NULL;
+  if (from && expr_range(p->c, from).multiple % p->lanes) readers_of(p, st->out)->parted = true;
   Reader r = {p, st, stage_reduce(st->body)};
   expr_visit(st->body, count_reader, &r);
-  if (!r.reduce) expr_visit(st->body, find_turned, &r);
+  if (!r.reduce) expr_visit(st->body, find_turned, &r), expr_visit(st->body, pass_points_on, &r);
+  if (is_contraction(r.reduce)) count_points(p, st, r.reduce);
   if (is_contraction(r.reduce) && (is_weight(r.reduce->a[0]->a[0]) || is_weight(r.reduce->a[0]->a[1]))) expr_visit(r.reduce->a[0], find_rows, &r);
   if (st->out->rank >= 3 && map_get(&p->rows, KEY(st->out))) expr_visit(st->body, pass_rows_on, &r);
 }
@@ -180,13 +231,18 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   bool product = is_contraction(red), rows = map_get(&p->rows, KEY(st->out)), turned = map_get(&p->turned, KEY(st->out));
   expr_visit(st->body, find_roles, &r);
   if (product) expr_visit(red->a[0], find_factors, &r);
-  bool by_channels = r.same_channel || r.channel_last || (r.weights && r.map), by_rows = product && r.row_major;
+  bool by_channels = r.same_channel || (r.last && !product) || r.channel_last || (r.weights && r.map), by_rows = product && r.row_major;
   if (!red && turned) by_channels = true, by_rows = false;   /* read with the channels last: turned once, here */
   double skew = k->skewed ? SCATTERED / 2 : 0;               /* of some of its readers */
-  cost[IN_ROWS] = by_channels ? SCATTERED : 0;
+  double points = k->all_made ? k->narrow_made / k->all_made : 0;
+  cost[IN_ROWS] = by_channels ? SCATTERED * (1 - points) : 0;
+  if (k->narrow) cost[IN_ROWS] += SCATTERED * k->wide;
   cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + skew;
+  cost[IN_BLOCKS] += SCATTERED * (k->narrow + points);
   cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
   if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
+  if (r.last && !product) cost[IN_BLOCKS] += APART;
+  if (k->parted) cost[IN_BLOCKS] = cost[CHANNELS_LAST] + AGAIN;
 }
 
 /* The way that costs least; rows where there is no choice. */
@@ -197,7 +253,7 @@ static Way choose_way(Planner *p, const Stage *st) {
   if (!is_map(st->out, p->lanes) || module_is_state(p->m, st->out) || st->axes[1]->kind == SYM_DIM) return IN_ROWS;
   weigh_ways(p, st, cost);
   for (Way way = IN_BLOCKS; way < WAYS; way++)
-    if (cost[way] < cost[best] && (way != CHANNELS_LAST || !st->at)) best = way;
+    if (cost[way] < cost[best]) best = way;
   if (p->m->opt->explain && st->out->scope != SCOPE_OUTPUT)    /* an output lies in rows in the end */
     str_add(&p->m->notes, "  %s: %s (cycles a vector: rows %g, blocks %g, last %g)\n", st->out->name, names[best], cost[0], cost[1], cost[2]);
   return best;
