@@ -90,7 +90,7 @@ static bool is_map(const Tensor *t, int lanes) {
 /* ---- who reads a map, and what that costs ---- */
 /* Cycles for a vector of a map that is not read or written as it lies: an element at a time; twice so; in lines that are apart from each other,
  * once or, as products do, for every panel; lines that are not those of the neighbouring point. */
-static const double SCATTERED = 25, OFTEN = 50, APART = 1, AGAIN = 1000, NEXT = 0.5;
+static const double SCATTERED = 25, COPIED = 16, OFTEN = 50, APART = 1, AGAIN = 1000, NEXT = 0.5;
 typedef enum { IN_ROWS, IN_BLOCKS, CHANNELS_LAST, WAYS } Way;
 typedef struct {
   double lines;                    /* readers along whose last axis the channels lie, more than others */
@@ -238,7 +238,7 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   cost[IN_ROWS] = by_channels ? SCATTERED * (1 - points) : 0;
   if (k->narrow) cost[IN_ROWS] += SCATTERED * k->wide;
   cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + skew;
-  cost[IN_BLOCKS] += SCATTERED * (k->narrow + points);
+  cost[IN_BLOCKS] += COPIED * k->narrow + SCATTERED * points;
   cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
   if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
   if (r.last && !product) cost[IN_BLOCKS] += APART;

@@ -5,7 +5,6 @@
  * What cannot be made in place (an input, a constant, a slice, a part of another concatenation) is copied, each part by a stage of its own.
  * From the last concatenation to the first, so that one of a prefix (dense blocks) becomes a view of the longer one.
  */
-#include <stdlib.h>
 #include "passes.h"
 #include "stages.h"
 
@@ -59,18 +58,11 @@ static int concat_axis(Viewer *w, const Stage *st, PartList *parts) {
 }
 
 /* ---- what may become a part ---- */
-/* Maps may be stored by channel blocks, but for the model's outputs: parts along the channels then begin and end with a block. */
-static bool is_aligned(Viewer *w, const Tensor *t, int axis, const Part *p) {
-  int64_t lanes = target_lanes(w->m->target, 32);
-  if (getenv("ODD")) return true;
-  return t->rank < 3 || axis != 1 || t->dtype != DT_F32 || t->scope == SCOPE_OUTPUT || (p->n % lanes == 0 && p->offset % lanes == 0);
-}
-
-static bool can_view(Viewer *w, const Part *p, const Tensor *whole, int axis) {
+static bool can_view(Viewer *w, const Part *p, const Tensor *whole) {
   const Tensor *t = p->whole;
   const Maker *k = t ? map_get(&w->makers, KEY(t)) : NULL;
   return k && k->stage && k->writers == 1 && !k->fixed && !k->stage->at && t->scope == SCOPE_NONE && !t->data && !module_is_state(w->m, t) &&
-         t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t)) && is_aligned(w, whole, axis, p);
+         t != whole && t->dtype == whole->dtype && !map_get(&w->views, KEY(t));
 }
 
 static void make_view(Viewer *w, Tensor *t, Tensor *whole, int axis, int64_t offset) {
@@ -108,12 +100,6 @@ static Stage *copy_part(Viewer *w, const Stage *whole, const Part *p, int axis) 
   return st;
 }
 
-static bool all_aligned(Viewer *w, const Tensor *whole, const PartList *parts, int axis) {
-  for (int i = 0; i < parts->n; i++)
-    if (!is_aligned(w, whole, axis, &parts->v[i])) return false;
-  return true;
-}
-
 /* Returns how many items take the place of item i. */
 static int place_parts(Viewer *w, Body *b, int i, Stage *st, const PartList *parts, int axis) {
   const View *whole = st->out->scope == SCOPE_NONE && !map_get(&w->views, KEY(st->out)) ? common_whole(w, parts, axis) : NULL;
@@ -124,7 +110,7 @@ static int place_parts(Viewer *w, Body *b, int i, Stage *st, const PartList *par
   memmove(&b->items.v[i], &b->items.v[i + 1], sizeof(Item *) * (size_t)(b->items.n - i));
   for (int k = 0; k < parts->n && !whole; k++) {
     const Part *p = &parts->v[k];
-    if (can_view(w, p, st->out, axis)) make_view(w, p->whole, st->out, axis, p->offset);
+    if (can_view(w, p, st->out)) make_view(w, p->whole, st->out, axis, p->offset);
     else body_insert(w->c, b, i + made++, copy_part(w, st, p, axis), source);
   }
   return made;
@@ -178,7 +164,7 @@ static void view_body(Viewer *w, Body *b) {
     Item *it = b->items.v[i];
     PartList parts = {0};
     int axis = it->kind == ITEM_GROUP && it->group->stages.n == 1 ? concat_axis(w, group_root(it->group), &parts) : -1;
-    if (axis >= 0 && all_aligned(w, group_root(it->group)->out, &parts, axis)) place_parts(w, b, i, group_root(it->group), &parts, axis);
+    if (axis >= 0) place_parts(w, b, i, group_root(it->group), &parts, axis);
   }
 }
 
