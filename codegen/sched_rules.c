@@ -375,6 +375,12 @@ static int parted_axis(Case *k, int v, int m1) {
   return axis == m1 || (axis >= 0 && !is_loop(k, axis)) ? -1 : axis;
 }
 
+/* Axes in the order in which copies and element-wise work go through memory: that of the layout's parts, each axis once. */
+static int nth_axis(const Case *k, int i) {
+  const Layout *l = k->st->out->layout;
+  return !k->reduce && l && l->n == k->st->out->rank ? l->part[i].dim : i;
+}
+
 /* ---- any nest: one data axis in vectors, a few points of the next in registers, the others outside ---- */
 static const char *rule_nest(Case *k) {
   Stage *st = k->st;
@@ -409,7 +415,8 @@ static const char *rule_nest(Case *k) {
     str_add(&k->text, "split %s %lld -> %s.t %s.s; ", rows, (long long)rule_axis_extent(k, parted) / 2, rows, rows);
     extent[0] = 2, vec_push(k->c, &par, ctx_printf(k->c, "%s.t", rows));
   }
-  for (int i = 0; i < rank; i++) {
+  for (int nth = 0; nth < rank; nth++) {
+    int i = nth_axis(k, nth);
     if (!is_loop(k, i) || i == m1) continue;
     int64_t e = rule_axis_extent(k, i);
     extent[par.n] = i == parted ? e / 2 : i == v && e > 0 ? (e + lanes - 1) / lanes : e;

@@ -164,7 +164,7 @@ static void pass_rows_on(const Expr *e, void *user) {
 
 /* Of so few channels that vectors of them would be more idle than those of points are, and each sum would wait for a load. */
 static bool is_narrow(const Planner *p, const Stage *st, const Expr *map) {
-  const double one_vector = 1.25, least = 1.1;
+  const double one_vector = 1, least = 1.1;
   int last = st->out->rank - 1;
   int64_t channels, points;
   Expr *step, *rest;
@@ -181,8 +181,8 @@ static void count_points(Planner *p, const Stage *st, const Expr *reduce) {
   for (int i = 0; i < 2; i++) {
     const Expr *w = product->a[i], *map = product->a[1 - i];
     if (is_padded_load(p->c, map)) map = map->a[1];
-    if (!is_weight(w) || map->op != EX_LOAD || map->n != st->out->rank || !uses_axes(w, st, 1, 2) || uses_axes(w, st, 2, st->out->rank) || expr_uses(map->a[1], st->axes[1])) continue;
-    bool narrow = is_narrow(p, st, map);
+    if (!is_weight(w) || map->op != EX_LOAD || map->n != st->out->rank || !uses_axes(w, st, 1, 2) || uses_axes(w, st, 2, st->out->rank)) continue;
+    bool narrow = !expr_uses(map->a[1], st->axes[1]) && is_narrow(p, st, map);     /* groups lie along the channels */
     Readers *from = readers_of(p, map->u.tensor), *to = readers_of(p, st->out);
     *(narrow ? &from->narrow : &from->wide) += 1;
     if (!ex_is_int(st->axes[1]->extent, &channels)) return;
@@ -196,7 +196,7 @@ static void pass_points_on(const Expr *e, void *user) {
   Reader *r = user;
   if (e->op != EX_LOAD || e->n != r->st->out->rank || e->u.tensor->data) return;
   for (int d = 0; d < e->n; d++)
-    if (!expr_uses(e->a[d], r->st->axes[d]) && !(d == 0 && r->st->axes[d]->max == 0)) return;
+    if (!ex_is_int(ex_sub(r->p->c, e->a[d], r->st->axes[d]->self), NULL) && r->st->axes[d]->max > 0) return;
   Readers *from = readers_of(r->p, e->u.tensor), *to = readers_of(r->p, r->st->out);
   from->narrow += to->narrow;
   from->wide += to->wide;
@@ -236,9 +236,9 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   double skew = k->skewed ? SCATTERED / 2 : 0;               /* of some of its readers */
   double points = k->all_made ? k->narrow_made / k->all_made : 0;
   cost[IN_ROWS] = by_channels ? SCATTERED * (1 - points) : 0;
-  if (k->narrow) cost[IN_ROWS] += SCATTERED * k->wide;
+  if (k->narrow + points > 0) cost[IN_ROWS] += SCATTERED * k->wide;
   cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + skew;
-  cost[IN_BLOCKS] += COPIED * k->narrow + SCATTERED * points;
+  cost[IN_BLOCKS] += COPIED * (k->narrow + points);
   cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
   if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
   if (r.last && !product) cost[IN_BLOCKS] += APART;
