@@ -252,6 +252,7 @@ void finish(Case *k, const char *rule, int n) {
   pass_winograd(k->m);
   pass_merge(k->m);
   pass_strassen(k->m);
+  pass_views(k->m);
   pass_layout(k->m);
   pass_pack(k->m);
   pass_pools(k->m);

@@ -70,6 +70,36 @@ static void conv(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t w, int64_
   conv_of((Conv){n, ci, co, 2, {h, w}, {kern, kern}, {pad, pad}, stride, 1, chain, false, false, NULL}, small_caches ? "block" : "contraction");
 }
 
+/* y = conv(relu(d * x | d * conv(x))): what is concatenated begins anywhere in a vector. */
+static void dense(int64_t ci, int64_t co, int64_t h, int64_t w, const char *says) {
+  Case k = start((uint32_t)(ci + co));
+  Ctx *c = k.c;
+  Conv v = {1, ci, co, 2, {h, w}, {3, 3}, {1, 1}, 1, 1, false, false, false, NULL};
+  Tensor *x = conv_stage(&k, &v, 0, input(&k, "x", DIMS(1, 5, h, w)), 5)->out, *grown = conv_stage(&k, &v, 1, x, co)->out;
+  Stage *both = stage(&k, tensor(&k, "both", DIMS(1, 2 * co, h, w))), *y = stage(&k, tensor(&k, "y", DIMS(1, 2 * co, h, w)));
+#define AT(st, from) st->axes[0]->self, from, st->axes[2]->self, st->axes[3]->self
+  Expr *i = both->axes[1]->self, *first = ex_int(c, co);
+  both->body = ex_select(c, ex_lt(c, i, first), at(&k, x, AT(both, i)), at(&k, grown, AT(both, ex_sub(c, i, first))));
+  i = y->axes[1]->self;
+  y->body = relu(&k, ex_mul(c, at(&k, weight(&k, "d", DIMS(2 * co)), i, 0, 0, 0), at(&k, both->out, AT(y, i))));
+#undef AT
+  conv_stage(&k, &v, 1, y->out, 2 * co);
+  k.says = says;
+  finish(&k, NULL, 0);
+}
+
+/* Few channels are computed in vectors of points, and lie in rows; channels that parts of a vector hold lie last. */
+static void test_dense(void) {
+  options.explain = true;
+  EACH_CPU {
+    int lanes = 4 << cpu_row;
+    dense(5, lanes * 3 / 4, 6, 32, "both: rows");
+    dense(5, lanes * 3 / 2, 6, 9, "both: channels last");
+    dense(5, 11, 7, 15, NULL);
+  }
+  options.explain = false;
+}
+
 static void conv_open(int64_t n, int64_t ci, int64_t co, int64_t h, int64_t pad, bool chain) {
   conv_of((Conv){n, ci, co, 2, {h, 0}, {3, 3}, {pad, pad}, 1, 1, chain, true, false, NULL}, "block");
 }
@@ -401,6 +431,7 @@ int main(void) {
   CU_pSuite s = CU_add_suite("kernels", NULL, NULL);
   CU_add_test(s, "Strassen of maps", test_strassen_maps);
   CU_add_test(s, "convolution", test_conv);
+  CU_add_test(s, "concatenations of any parts", test_dense);
   CU_add_test(s, "parted rows", test_parted_rows);
   CU_add_test(s, "convolution with fewer multiplications", test_winograd);
   CU_add_test(s, "convolution in bands", test_bands);
