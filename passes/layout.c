@@ -2,8 +2,9 @@
  *
  * A map lies in rows, NCHWc (channels split by the vector width, the block innermost) or with its channels last, whichever costs least: what its
  * maker and all of its readers pay for a vector, from the last reader of the model back and then, as makers' own maps are laid out, forward.
- * Convolutions write blocks and channels that lie last as they are made, and element-wise and window stages follow what they read; rows of
- * products by weights are read along; parts that begin inside a block are taken from it an element at a time. A tensor that is read with zero
+ * Convolutions write blocks and channels that lie last as they are made, those of few channels rows, and element-wise and window stages follow
+ * what they read; rows of products by weights are read along; parts that begin inside a block are taken from it an element at a time, and can
+ * only be written where channels lie last, or rows do. A tensor that is read with zero
  * padding gets a ring of zeros as wide as its readers need, so that padded loads become plain ones; a model input gets a
  * ringed copy. Everything else stays row-major.
  */
@@ -38,7 +39,7 @@ static void channels_last(Ctx *c, Tensor *t) {
 }
 
 /* ---- which maps are blocked ---- */
-typedef struct { Ctx *c; const Stage *st; int lanes; bool weights, map, same_channel, channel_last, row_major, last; } Roles;
+typedef struct { Ctx *c; const Stage *st; int lanes; bool weights, map, same_channel, channel_last, row_major, last; } Roles;   /* last: of a map that it reads */
 
 static bool uses_axes(const Expr *load, const Stage *st, int from, int to) {
   for (int d = 0; d < load->n; d++)
@@ -88,8 +89,8 @@ static bool is_map(const Tensor *t, int lanes) {
 }
 
 /* ---- who reads a map, and what that costs ---- */
-/* Cycles for a vector of a map that is not read or written as it lies: an element at a time; twice so; in lines that are apart from each other,
- * once or, as products do, for every panel; lines that are not those of the neighbouring point. */
+/* Cycles for a vector of a map that is not read or written as it lies: an element at a time; by way of a copy; twice an element at a time; in
+ * lines that are apart from each other, once or, as products do, for every panel; lines that are not those of the neighbouring point. */
 static const double SCATTERED = 25, COPIED = 16, OFTEN = 50, APART = 1, AGAIN = 1000, NEXT = 0.5;
 typedef enum { IN_ROWS, IN_BLOCKS, CHANNELS_LAST, WAYS } Way;
 typedef struct {
@@ -162,15 +163,15 @@ static void pass_rows_on(const Expr *e, void *user) {
   if (same) map_set(&r->p->rows, KEY(e->u.tensor), e->u.tensor);
 }
 
-/* Of so few channels that vectors of them would be more idle than those of points are, and each sum would wait for a load. */
+/* Of so few channels that vectors of them would be more idle than those of points are. */
 static bool is_narrow(const Planner *p, const Stage *st, const Expr *map) {
-  const double one_vector = 1, least = 1.1;
+  const double more = 1.1;
   int last = st->out->rank - 1;
   int64_t channels, points;
   Expr *step, *rest;
   if (!ex_is_int(st->axes[1]->extent, &channels) || !ex_is_int(st->axes[last]->extent, &points) || channels > p->lanes) return false;
   if (!expr_is_linear(p->c, map->a[map->n - 1], st->axes[last], &step, &rest) || !ex_equals_int(step, 1)) return false;
-  return (double)p->lanes / (double)channels * one_vector > least * ceil((double)points / p->lanes) * p->lanes / (double)points;
+  return (double)p->lanes / (double)channels > more * ceil((double)points / p->lanes) * p->lanes / (double)points;
 }
 
 /* Which way a convolution's vectors run, for what it reads and what it makes. */
@@ -203,9 +204,9 @@ static void pass_points_on(const Expr *e, void *user) {
 }
 
 static void stage_reader(Planner *p, const Stage *st) {
-  Expr *from = st->at && st->out->rank >= 3 ? ex_sub(p->c, st->at[1], st->axes[1]->self) : NULL;
-  if (from && expr_range(p->c, from).multiple % p->lanes) readers_of(p, st->out)->parted = true;
   Reader r = {p, st, stage_reduce(st->body)};
+  if (st->at && st->out->rank >= 3 && expr_range(p->c, ex_sub(p->c, st->at[1], st->axes[1]->self)).multiple % p->lanes)
+    readers_of(p, st->out)->parted = true;
   expr_visit(st->body, count_reader, &r);
   if (!r.reduce) expr_visit(st->body, find_turned, &r), expr_visit(st->body, pass_points_on, &r);
   if (is_contraction(r.reduce)) count_points(p, st, r.reduce);
@@ -235,10 +236,8 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   if (!red && turned) by_channels = true, by_rows = false;   /* read with the channels last: turned once, here */
   double skew = k->skewed ? SCATTERED / 2 : 0;               /* of some of its readers */
   double points = k->all_made ? k->narrow_made / k->all_made : 0;
-  cost[IN_ROWS] = by_channels ? SCATTERED * (1 - points) : 0;
-  if (k->narrow + points > 0) cost[IN_ROWS] += SCATTERED * k->wide;
-  cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + skew;
-  cost[IN_BLOCKS] += COPIED * (k->narrow + points);
+  cost[IN_ROWS] = (by_channels ? SCATTERED * (1 - points) : 0) + (k->narrow + points > 0 ? SCATTERED * k->wide : 0);
+  cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + COPIED * (k->narrow + points) + skew;
   cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
   if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
   if (r.last && !product) cost[IN_BLOCKS] += APART;
