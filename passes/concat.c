@@ -46,7 +46,15 @@ static bool is_broadcast(const Tensor *t, int rank) {
   return d < 0 || ex_equals_int(t->shape[d], 1);
 }
 
-static bool is_elementwise(const Node *n, const Node *concat) { return n->op->cls == OPC_ELEM && n->out[0]->rank == concat->out[0]->rank; }
+static bool is_elementwise(const Node *n, const Node *concat) {
+  const Tensor *whole = concat->out[0];
+  if (n->op->cls != OPC_ELEM || n->out[0]->rank != whole->rank) return false;
+  for (int i = 0; i < n->nin; i++) {
+    const Tensor *t = n->in[i];
+    if (t && !is_broadcast(t, whole->rank) && !ex_equals_int(t->shape[CHANNELS - (whole->rank - t->rank)], channels_of(whole))) return false;
+  }
+  return true;
+}
 
 static bool reduces_elsewhere(const Node *n, const Node *concat) {
   static const char *const pools[] = { "GlobalAveragePool", "GlobalMaxPool" };

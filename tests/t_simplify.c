@@ -262,6 +262,9 @@ static void readers_of_a_concatenation_read_its_parts(void) {
         "Exp Neg Concat Conv");                                                                                  /* a group of both parts */
   check(in, JOINED "%r: i64[2] = const {2,3}\n %m = ReduceMean(%t, %r)\n %g = Sigmoid(%m)\n %u = Mul(%g, %t)\n " CUT("3,5", "u")
         "%f = Sin(%p)\n %h = Cos(%q)\n return %f, %h", "Exp Neg ReduceMean ReduceMean Sigmoid Sigmoid Mul Mul Sin Cos");
+  Graph *g = parse("%x: f32[1,3,4,4], %z: f32[1,5,4,4], %v: f32[1,C,4,4]; C", JOINED "%u = Add(%v, %t)\n return %u");     /* C is 8 if the model runs */
+  graph_simplify(c, g);
+  CU_ASSERT_STRING_EQUAL(ops_of(g), "Exp Neg Concat Add");
 }
 
 static void equal_nodes_are_merged(void) {
