@@ -76,22 +76,14 @@ static int64_t group_of(const Node *n, const Node *concat) {
 
 /* Slice and Split: which parts, from *first on, output i is; 0 where it is not whole parts. */
 static int parts_taken(Ctx *c, Node *n, const Node *concat, int i, int *first) {
-  OpCtx oc = { .c = c, .node = n };
-  int64_t from, channel = 0;
   const Tensor *out = n->out[i];
-  if (!rule_is_op(out, "Split") && !rule_is_op(out, "Slice")) return 0;
-  if (out->rank != concat->out[0]->rank || n->in[0] != concat->out[0] || !op_compute(c, n, &oc)) return 0;
-  for (int k = 0; k < oc.stages.n; k++) {
-    const Stage *st = oc.stages.v[k];
-    for (int d = 0; st->out == out && d < out->rank; d++) {
-      if (st->body->op != EX_LOAD || !ex_is_int(ex_sub(c, st->body->a[d], st->axes[d]->self), &from)) return 0;
-      if (d == CHANNELS) channel = from;
-      else if (from || out->shape[d] != concat->out[0]->shape[d]) return 0;
-    }
-  }
-  *first = part_at(concat, channel);
-  int end = part_at(concat, channel + channels_of(out));
-  if (channel + channels_of(out) == channels_of(concat->out[0])) end = concat->nin;
+  int64_t from[MAX_RANK];
+  if (n->in[0] != concat->out[0] || !rule_is_window(c, n, i, from)) return 0;
+  for (int d = 0; d < out->rank; d++)
+    if (d != CHANNELS && (from[d] || out->shape[d] != concat->out[0]->shape[d])) return 0;
+  int64_t begin = from[CHANNELS], last = begin + channels_of(out);
+  int end = last == channels_of(concat->out[0]) ? concat->nin : part_at(concat, last);
+  *first = part_at(concat, begin);
   return *first < 0 || end < 0 ? 0 : end - *first;
 }
 

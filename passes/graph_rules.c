@@ -74,6 +74,18 @@ static Tensor *reshape(Rewrite *r, Tensor *x, const int64_t *dims, int rank) { r
 
 bool rule_is_op(const Tensor *t, const char *name) { return t && t->def && !*t->def->op->domain && !strcmp(t->def->op->name, name); }
 
+bool rule_is_window(Ctx *c, Node *n, int i, int64_t *from) {
+  OpCtx oc = { .c = c, .node = n };
+  const Tensor *out = n->out[i];
+  if ((!rule_is_op(out, "Split") && !rule_is_op(out, "Slice")) || out->rank != n->in[0]->rank || !op_compute(c, n, &oc)) return false;
+  for (int k = 0; k < oc.stages.n; k++) {
+    const Stage *st = oc.stages.v[k];
+    for (int d = 0; st->out == out && d < out->rank; d++)
+      if (st->body->op != EX_LOAD || !ex_is_int(ex_sub(c, st->body->a[d], st->axes[d]->self), &from[d])) return false;
+  }
+  return true;
+}
+
 static bool same_shape(Ctx *c, const Tensor *a, const Tensor *b) {
   if (a->rank != b->rank || a->rank < 0 || a->dtype != b->dtype) return false;
   for (int i = 0; i < a->rank; i++)
@@ -481,6 +493,27 @@ static Tensor *pad_into_max(Rewrite *r) {
   return with_pads(r, rule_copy(r, pool, &VAR(r, 'x'), 1), pads, count);
 }
 
+/* What is cut off a convolution's edges is not computed: less padding there (causal convolutions pad both sides and keep what depends on the past). */
+static Tensor *slice_into_conv(Rewrite *r) {
+  Node *conv = r->node[1];
+  const Tensor *all = conv->out[0], *out = r->root->out[0];
+  const Attr *strides = op_attr(conv, "strides");
+  int64_t pads[2 * MAX_RANK] = {0}, from[MAX_RANK] = {0}, made[MAX_RANK], kept[MAX_RANK];
+  int sides = all->rank - 2;
+  bool own;
+  if (!rule_is_window(r->c, r->root, 0, from) || !tensor_dims(all, made) || !tensor_dims(out, kept) || !add_own_pads(conv, pads, 2 * sides, &own)) return NULL;
+  for (int d = 0; d < all->rank; d++) {
+    int64_t stride = d >= 2 && strides->kind == ATTR_INTS ? strides->ints[d - 2] : 1;
+    if (d < 2 && made[d] != kept[d]) return NULL;
+    if (d < 2) continue;
+    pads[d - 2] -= from[d] * stride;
+    pads[sides + d - 2] -= (made[d] - from[d] - kept[d]) * stride;
+    if (pads[d - 2] < 0 || pads[sides + d - 2] < 0) return NULL;
+  }
+  Tensor *in[] = { VAR(r, 'x'), VAR(r, 'w'), VAR(r, 'b') };
+  return with_pads(r, rule_copy(r, conv, in, VAR(r, 'b') ? 3 : 2), pads, 2 * sides);
+}
+
 /* ---- averages of what is linear ---- */
 /* A convolution of single places and an average change places where few averages are left: these then are all that is multiplied. */
 static bool is_pointwise(const Node *conv, const Tensor *x) {
@@ -558,6 +591,7 @@ const GraphRule graph_rules[] = {
   { "depth-order", "DepthToSpace(Conv(x,w,b?)@1)", "const(w,b)", NULL, depth_order },
   { "average-before-conv", "AveragePool(Conv(x,w,b?)@1)", "const(w,b)", NULL, average_before_conv },
   { "global-average-before-conv", "GlobalAveragePool(Conv(x,w,b?)@1)", "const(w,b)", NULL, average_before_conv },
+  { "slice-into-conv", "Slice(Conv(x,w,b?)@1, s,e,a?,t?)", "const(s,e,a,t)", NULL, slice_into_conv },
   { "pad-into-conv", "Conv(Pad(x,p,f?,a?), w, b?)", "const(p,f,a)", NULL, pad_into_conv },
   { "pad-into-averagepool", "AveragePool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_average },
   { "pad-into-maxpool", "MaxPool(Pad(x,p,f?,a?))", "const(p,f,a)", NULL, pad_into_max },

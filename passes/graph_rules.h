@@ -34,5 +34,7 @@ Tensor *rule_done(Rewrite *r, Node *n);                      /* infers it; its f
 Tensor *rule_ints(Rewrite *r, const int64_t *v, int n);      /* a constant i64[n] */
 void rule_set_int(Node *n, const char *name, int64_t v);
 bool rule_is_op(const Tensor *t, const char *name);          /* made by that operator; t may be NULL */
+/* Is output i of n, a Slice or Split, what lies in its input from the elements from[rank] on? */
+bool rule_is_window(Ctx *c, Node *n, int i, int64_t *from);
 
 #endif

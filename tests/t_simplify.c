@@ -107,6 +107,7 @@ static Graph *check(const char *inputs, const char *body, const char *ops) {
 #define NORM4 "%s: f32[4] = const {1,2,3,4}\n %o: f32[4] = const {3,-1,1,2}\n %c: f32[1,4,1,1] = const {2,-1,3,0.5}\n"
 #define GROUPS "%q: i64[3] = const {0,2,-1}\n %s: f32[2] = const {1,2}\n %o: f32[2] = const {3,-1}\n %a = Reshape(%x, %q)\n" \
   " %b = InstanceNormalization(%a, %s, %o)\n"
+#define WINDOW "%w: f32[1,2,2,1] = const {1,2,3,4}\n %s: i64[1] = const {1}\n %e: i64[1] = const {-1}\n %d: i64[1] = const {2}\n "
 #define PADS "%p: i64[8] = const {0,0,1,2,0,0,1,0}\n"
 
 static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
@@ -191,6 +192,10 @@ static const struct { const char *rule, *inputs, *body, *ops; } cases[] = {
     CONV "%y = AveragePool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,0,0],count_include_pad=1>(%a)\n return %y", "Conv AveragePool" },
   { "average-before-conv", X4, CONV "%y = AveragePool<kernel_shape=[2,2]>(%a)\n return %y", "Conv AveragePool" },     /* not few */
   { "global-average-before-conv", X4, CONV "%y = GlobalAveragePool(%a)\n return %y", "GlobalAveragePool Conv" },
+  { "slice-into-conv", X4, WINDOW "%a = Conv<pads=[2,0,2,0]>(%x, %w)\n %y = Slice(%a, %s, %e, %d)\n return %y", "Conv" },
+  { "slice-into-conv", X4, WINDOW "%a = Conv<pads=[4,0,4,0],strides=[2,1]>(%x, %w)\n %y = Slice(%a, %s, %e, %d)\n return %y", "Conv" },
+  { "slice-into-conv", X4, WINDOW "%a = Conv(%x, %w)\n %y = Slice(%a, %s, %e, %d)\n return %y", "Conv Slice" },          /* no padding there */
+  { "slice-into-conv", X4, WINDOW "%t: i64[1] = const {2}\n %a = Conv<pads=[2,0,2,0]>(%x, %w)\n %y = Slice(%a, %s, %e, %d, %t)\n return %y", "Conv Slice" },
   { "pad-into-conv", X4, PADS "%q = Pad(%x, %p)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv<pads=[1,0,0,0]>(%q, %w)\n return %y", "Conv" },
   { "pad-into-conv", X4,
     PADS "%f: f32[] = const {1}\n %q = Pad(%x, %p, %f)\n %w: f32[2,2,1,1] = const {1,2,3,4}\n %y = Conv(%q, %w)\n return %y", "Pad Conv" },
