@@ -176,12 +176,12 @@ static bool choose_blocks(Chain *w, int64_t *block, int *rows) {
  * of t[.., q, c], which is computed as other products by transposed matrices are. Returns the copy, or NULL where nothing is to be turned. */
 static Stage *turn_rows(Chain *w, int rows) {
   Ctx *c = w->s->c;
-  Stage *root = w->root, *t = NEW(c, Stage), *copy = NEW(c, Stage);
+  Stage *root = w->root;
   int rank = root->out->rank, first = 0;
   Expr *shape[MAX_RANK], *at[MAX_RANK];
   while (first < rank && (!expr_uses(w->v, root->axes[first]) || expr_uses(w->p, root->axes[first]))) first++;
   if (rows != rank - 1 || first >= rows || !expr_uses(w->v->a[w->v->n - 1], w->reduce->a[1]->u.sym)) return NULL;
-  *copy = *root;
+  Stage *t = NEW(c, Stage), *copy = ctx_copy(c, root, sizeof *root);
   copy->axes = NEW_ARRAY(c, Sym *, rank);
   t->axes = NEW_ARRAY(c, Sym *, rank);
   for (int d = 0; d < rank; d++) {
@@ -230,7 +230,7 @@ static bool size_blocks(Chain *w, Group *g, int rows) {
   bool known = ex_is_int(w->root->out->shape[rows], &n);
   if (!known) n = OPEN_ROWS;
   if (n < MIN_ROWS) return false;
-  int64_t blocks = (PIECES + steps_around(w, g, rows) - 1) / steps_around(w, g, rows), shared = MAX((n + blocks - 1) / blocks, 2 * MIN_ROWS);
+  int64_t steps = steps_around(w, g, rows), blocks = (PIECES + steps - 1) / steps, shared = MAX((n + blocks - 1) / blocks, 2 * MIN_ROWS);
   for (int64_t most = known ? MIN(MIN(MOST_ROWS, shared), n) : n; most >= MIN(MIN_ROWS, n); most -= 2) {
     g->block[rows] = known ? (n + (n + most - 1) / most - 1) / ((n + most - 1) / most) : most;
     int64_t bytes = block_bytes(c, g);

@@ -502,13 +502,12 @@ static Tensor *slice_into_conv(Rewrite *r) {
   int sides = all->rank - 2;
   bool own;
   if (!rule_is_window(r->c, r->root, 0, from) || !tensor_dims(all, made) || !tensor_dims(out, kept) || !add_own_pads(conv, pads, 2 * sides, &own)) return NULL;
-  for (int d = 0; d < all->rank; d++) {
-    int64_t stride = d >= 2 && strides->kind == ATTR_INTS ? strides->ints[d - 2] : 1;
-    if (d < 2 && made[d] != kept[d]) return NULL;
-    if (d < 2) continue;
-    pads[d - 2] -= from[d] * stride;
-    pads[sides + d - 2] -= (made[d] - from[d] - kept[d]) * stride;
-    if (pads[d - 2] < 0 || pads[sides + d - 2] < 0) return NULL;
+  if (made[0] != kept[0] || made[1] != kept[1]) return NULL;
+  for (int i = 0, d = 2; i < sides; i++, d++) {
+    int64_t stride = strides->kind == ATTR_INTS ? strides->ints[i] : 1;
+    pads[i] -= from[d] * stride;
+    pads[sides + i] -= (made[d] - from[d] - kept[d]) * stride;
+    if (pads[i] < 0 || pads[sides + i] < 0) return NULL;
   }
   Tensor *in[] = { VAR(r, 'x'), VAR(r, 'w'), VAR(r, 'b') };
   return with_pads(r, rule_copy(r, conv, in, VAR(r, 'b') ? 3 : 2), pads, 2 * sides);

@@ -232,7 +232,8 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   bool product = is_contraction(red), rows = map_get(&p->rows, KEY(st->out)), turned = map_get(&p->turned, KEY(st->out));
   expr_visit(st->body, find_roles, &r);
   if (product) expr_visit(red->a[0], find_factors, &r);
-  bool by_channels = r.same_channel || (r.last && !product) || r.channel_last || (r.weights && r.map), by_rows = product && r.row_major;
+  bool last = r.last && !product, by_rows = product && r.row_major;
+  bool by_channels = r.same_channel || last || r.channel_last || (r.weights && r.map);
   if (!red && turned) by_channels = true, by_rows = false;   /* read with the channels last: turned once, here */
   double skew = k->skewed ? SCATTERED / 2 : 0;               /* of some of its readers */
   double points = k->all_made ? k->narrow_made / k->all_made : 0;
@@ -240,7 +241,7 @@ static void weigh_ways(Planner *p, const Stage *st, double *cost) {
   cost[IN_BLOCKS] = (by_rows ? OFTEN : by_channels ? 0 : APART) + (rows ? OFTEN : 0) + COPIED * (k->narrow + points) + skew;
   cost[CHANNELS_LAST] = cost[IN_BLOCKS] - skew + NEXT;
   if (product) cost[IN_BLOCKS] += fmax(k->lines, 0);
-  if (r.last && !product) cost[IN_BLOCKS] += APART;
+  if (last) cost[IN_BLOCKS] += APART;
   if (k->parted) cost[IN_BLOCKS] = cost[CHANNELS_LAST] + AGAIN;
 }
 

@@ -19,7 +19,6 @@ bool far_cores, small_caches, slow_sums;
 int which_tile;
 const char *const cpus[CPUS] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
 
-
 static float next(Case *k) { return (float)((int)((k->seed = k->seed * 1664525 + 1013904223) >> 16) % 2001 - 1000) / 1000.0f; }
 
 /* ---- extents: some are symbols, which all stand for the case's one open size ---- */
@@ -186,7 +185,7 @@ static bool write_weights(void *module, int to, int64_t at, uint64_t *digest) { 
 
 /* false: this machine cannot run code for that CPU */
 static bool run_native(Case *k, float *got, int64_t n) {
-  char path[] = "/tmp/t_kernels.XXXXXX.so";
+  char path[] = "/tmp/kernel_case.XXXXXX.so";
   ObjectList objects = {0};
   EntryInfo info = {"test", "{}"};
   const char *exports[] = {"test_model", "test_run"};

@@ -33,14 +33,14 @@ typedef struct {
 Case start(uint32_t seed);
 void finish(Case *k, const char *rule, int n);               /* builds, runs and compares; at least n kernels come from the rule, if any */
 
-/* tensors and stages; n where it is not open, else the symbol that stands for it */
+/* tensors and stages */
 #define DIMS(...) COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__}
 #define EXTENTS(...) COUNT(((Expr *[]){__VA_ARGS__})), (Expr *[]){__VA_ARGS__}
 Tensor *tensor(Case *k, const char *name, int rank, const int64_t *dims);
 Tensor *as_input(Case *k, Tensor *t);                        /* filled with numbers between -1 and 1, as these are: */
 Tensor *input(Case *k, const char *name, int rank, const int64_t *dims);
 Tensor *weight(Case *k, const char *name, int rank, const int64_t *dims);
-Expr *maybe_open(Case *k, int64_t n, bool open);
+Expr *maybe_open(Case *k, int64_t n, bool open);              /* n, or where it is open the symbol that stands for it */
 Stage *stage(Case *k, Tensor *out);                          /* without a body */
 Expr *at(Case *k, Tensor *t, Expr *a, Expr *b, Expr *c, Expr *d);      /* the load at the first rank of these */
 Expr *relu(Case *k, Expr *x);
